@@ -1,0 +1,173 @@
+"""Texts as token ids: bulk tokenisation with truncation or overlapping windows, free of torch.
+
+Training, prediction and the exported ONNX folder all encode texts here, so that a long document is cut in the
+same way everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Texts per tokenizer call: large enough to keep its threads busy, small enough that the Rust objects of one
+# chunk (about 1 KiB a token) stay far below the arrays they are turned into.
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Token ids of many texts in one flat array.
+
+    A text is one window, or several overlapping ones where it is longer than the backbone reads at once.
+
+    Parameters
+    ----------
+    ids : ndarray of int32, shape (n_tokens,)
+        Token ids of all windows, special tokens included, one window after the other.
+    window_offsets : ndarray of int64, shape (n_windows + 1,)
+        Window ``w`` is ``ids[window_offsets[w]:window_offsets[w + 1]]``.
+    sample_offsets : ndarray of int64, shape (n_samples + 1,)
+        Sample ``i`` owns the windows ``sample_offsets[i]`` to ``sample_offsets[i + 1] - 1``; at least one each.
+    """
+
+    ids: NDArray[np.int32]
+    window_offsets: NDArray[np.int64]
+    sample_offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.sample_offsets) - 1
+
+    @property
+    def n_windows(self) -> int:
+        """Number of windows of all samples."""
+        return len(self.window_offsets) - 1
+
+    @property
+    def window_lengths(self) -> NDArray[np.int64]:
+        """Tokens in each window, shape (n_windows,)."""
+        return np.diff(self.window_offsets)
+
+    @property
+    def windows_per_sample(self) -> NDArray[np.int64]:
+        """Windows of each sample, shape (n_samples,)."""
+        return np.diff(self.sample_offsets)
+
+    @property
+    def sample_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each sample over all of its windows, shape (n_samples,)."""
+        return np.diff(self.window_offsets[self.sample_offsets])
+
+    def windows_of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the windows of some samples and, for each window, its position in ``rows``.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (n,)
+            Sample numbers.
+
+        Returns
+        -------
+        windows : ndarray of int64, shape (n_windows_of_rows,)
+        owners : ndarray of int64, shape (n_windows_of_rows,)
+            ``rows[owners[k]]`` is the sample that owns ``windows[k]``; non-decreasing.
+        """
+        counts = self.windows_per_sample[rows]
+        owners = np.repeat(np.arange(len(rows)), counts)
+        first = np.repeat(self.sample_offsets[rows], counts)
+        position = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return first + position, owners
+
+
+class TextEncoder:
+    """Turns texts into token ids with a fixed rule for long texts.
+
+    Special tokens typed in a text (``"[SEP]"``, ``"</s>"``) are encoded as plain characters: a text is data.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        The tokenizer; a copy is taken and its own truncation and padding are switched off, because
+        tokenizer.json files carry settings of their authors (MiniLM's: cut at 128, pad to 128).
+    max_length : int
+        Tokens that the backbone reads at once, special tokens included.
+    window_stride : int or None
+        None cuts a long text at ``max_length``. A number splits it into windows of ``max_length`` tokens that
+        overlap by this many tokens.
+
+    Raises
+    ------
+    OptionsError
+        If the windows would not advance or no token of the text would fit.
+
+    Examples
+    --------
+    >>> from tokenizers import Tokenizer, models, pre_tokenizers
+    >>> tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]"))
+    >>> tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    >>> encoded = TextEncoder(tokenizer, max_length=2, window_stride=1).encode(["a b a", ""])
+    >>> encoded.windows_per_sample.tolist()
+    [2, 1]
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int, window_stride: int | None = None) -> None:
+        from tokenizers import Tokenizer as _Tokenizer
+
+        from mlclf.exceptions import OptionsError
+
+        self.tokenizer = _Tokenizer.from_str(tokenizer.to_str())
+        self.tokenizer.encode_special_tokens = True
+        self.tokenizer.no_padding()
+        room = max_length - self.tokenizer.num_special_tokens_to_add(False)
+        if room < 1:
+            raise OptionsError(
+                f"max_length={max_length} leaves no room for text beside {max_length - room} special tokens. "
+                f"Use max_length of at least {max_length - room + 1}."
+            )
+        if window_stride is not None and not 0 <= window_stride < room:
+            raise OptionsError(
+                f"window_stride={window_stride} must be between 0 and {room - 1} (the {room} text tokens of a window "
+                "less one), or the windows would not advance."
+            )
+        self.max_length = max_length
+        self.window_stride = window_stride
+        self.tokenizer.enable_truncation(max_length, stride=window_stride or 0)
+
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
+        """Encode texts.
+
+        Parameters
+        ----------
+        texts : sequence of str, length n_samples
+            The texts; an empty text becomes a window of special tokens, or of one padding position where the
+            tokenizer has no special tokens.
+
+        Returns
+        -------
+        EncodedTexts
+        """
+        ids: list[NDArray[np.int32]] = []
+        window_lengths: list[int] = []
+        counts = np.ones(len(texts), dtype=np.int64)
+        for start in range(0, len(texts), _CHUNK):
+            for offset, encoding in enumerate(self.tokenizer.encode_batch_fast(list(texts[start : start + _CHUNK]))):
+                windows = [encoding]
+                if self.window_stride is not None:
+                    windows += encoding.overflowing
+                counts[start + offset] = len(windows)
+                for window in windows:
+                    tokens = np.asarray(window.ids or [0], dtype=np.int32)
+                    ids.append(tokens)
+                    window_lengths.append(len(tokens))
+        flat = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32)
+        return EncodedTexts(flat, _offsets(np.asarray(window_lengths, dtype=np.int64)), _offsets(counts))
+
+
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])

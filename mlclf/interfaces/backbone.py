@@ -1,0 +1,272 @@
+"""Backbone: what reads the text."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mlclf.encoding import EncodedTexts, TextEncoder
+from mlclf.interfaces.batch import Batch
+from mlclf.options import Options
+
+Family = Literal["encoder", "causal-lm", "masked-lm", "other"]
+PaddingSide = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class BackboneOutput:
+    """What a backbone computes for a batch.
+
+    Parameters
+    ----------
+    tokens : Tensor, shape (n_rows, length, hidden)
+        State of every token after the last layer.
+    mask : Tensor of bool, shape (n_rows, length)
+        True where there is a token.
+    pooled : Tensor, shape (n_rows, hidden)
+        One vector a row, by the backbone's pooling.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """How a strategy wants the weights to be loaded.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        Type of the loaded weights.
+    quantization : Any
+        A transformers quantisation config, or None.
+    weights : bool
+        False builds the architecture without reading weights: they will be put in from a saved model.
+    """
+
+    dtype: torch.dtype = torch.float32
+    quantization: Any = None
+    weights: bool = True
+
+
+@dataclass(frozen=True)
+class BackboneSource:
+    """Where a backbone's weights come from, so that a saved model can find and check them again.
+
+    Parameters
+    ----------
+    kind : {"hub", "folder", "package", "none"}
+        "none": there are no pretrained weights, everything is in the saved model.
+    name : str
+        Model id, folder or package name.
+    revision : str or None
+        Commit of the hub or version of the package.
+    sha256 : dict of str to str
+        Checksum of each weight file, by file name; empty for hub models, whose revision identifies them.
+    """
+
+    kind: Literal["hub", "folder", "package", "none"]
+    name: str
+    revision: str | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
+
+
+class Backbone(nn.Module, ABC):
+    """Base of all backbones.
+
+    A backbone is created with its options (cheap), then loaded (expensive). It owns tokenizer, padding, pooling
+    and the places that strategies adapt; heads see :class:`BackboneOutput` only.
+
+    Parameters
+    ----------
+    options : Options
+        An object of the class named in ``Options``.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The pretrained part, which strategies adapt; set by ``load``.
+    pooling : nn.Module
+        Maps ``(tokens, mask)`` to ``(n_rows, hidden)``; what it learns is trained and saved with the head.
+    encoder : TextEncoder
+        Tokenizer with this backbone's length rule; set by ``load``.
+
+    Examples
+    --------
+    A whole backbone, which looks up one learned vector a token:
+
+    >>> import torch
+    >>> from mlclf.interfaces import Backbone, BackboneSource
+    >>> from mlclf.options import Options
+    >>> class BagOptions(Options):
+    ...     component = "local:bag"
+    ...     hidden: int = 8
+    >>> class Bag(Backbone):
+    ...     Options = BagOptions
+    ...     family = "other"
+    ...     def load(self, request, folder=None):
+    ...         from mlclf.testing import tiny_tokenizer
+    ...         self.set_tokenizer(tiny_tokenizer(), pad_id=0, max_length=64)
+    ...         self.model = torch.nn.Embedding(self.encoder.tokenizer.get_vocab_size(), self.options.hidden)
+    ...         self.hidden_size = self.options.hidden
+    ...     def source(self):
+    ...         return BackboneSource(kind="none", name="bag")
+    ...     def token_states(self, batch):
+    ...         return self.model(batch.input_ids)
+    """
+
+    Options: ClassVar[type[Options]]
+    family: ClassVar[Family] = "encoder"
+    exportable: ClassVar[bool] = True
+
+    model: nn.Module
+    pooling: nn.Module
+    hidden_size: int
+    pad_id: int
+    padding_side: PaddingSide = "right"
+    encoder: TextEncoder
+    window_aggregation: Literal["max", "mean"] = "max"
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.options = options
+
+    @abstractmethod
+    def load(self, request: LoadRequest, folder: Path | None = None) -> None:
+        """Set ``model``, ``pooling``, ``encoder``, ``hidden_size`` and ``pad_id``.
+
+        Parameters
+        ----------
+        request : LoadRequest
+            Type and quantisation of the weights.
+        folder : Path or None
+            Folder written by :meth:`save_files` to load from; None loads from where the options say.
+
+        Raises
+        ------
+        BackboneLoadError
+            If files are absent, unreachable or unusable.
+        """
+
+    @abstractmethod
+    def token_states(self, batch: Batch) -> Tensor:
+        """Return the states after the last layer, ``(n_rows, length, hidden)``, starting at ``batch.first_layer``."""
+
+    @abstractmethod
+    def source(self) -> BackboneSource:
+        """Say where the pretrained weights come from."""
+
+    def forward(self, batch: Batch) -> BackboneOutput:
+        """Read a batch."""
+        tokens = self.token_states(batch)
+        mask = batch.attention_mask.bool()
+        return BackboneOutput(tokens=tokens, mask=mask, pooled=self.pooling(tokens, mask))
+
+    def set_tokenizer(self, tokenizer: Any, *, pad_id: int, max_length: int, window_stride: int | None = None) -> None:
+        """Take a ``tokenizers.Tokenizer`` and the length rule; for use inside ``load``."""
+        self.pad_id = pad_id
+        self.encoder = TextEncoder(tokenizer, max_length=max_length, window_stride=window_stride)
+
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
+        """Turn texts into token ids under this backbone's length rule."""
+        return self.encoder.encode(texts)
+
+    def collate(self, encoded: EncodedTexts, rows: NDArray[np.int64]) -> Batch:
+        """Pad the windows of some samples into a batch.
+
+        Parameters
+        ----------
+        encoded : EncodedTexts
+            Token ids of all samples.
+        rows : ndarray of int64, shape (n_samples,)
+            The samples wanted.
+
+        Returns
+        -------
+        Batch
+            Without targets.
+        """
+        windows, owners = encoded.windows_of(rows)
+        lengths = encoded.window_lengths[windows]
+        length = int(lengths.max())
+        shift = length - lengths if self.padding_side == "left" else np.zeros_like(lengths)
+        column = np.arange(length)[None, :]
+        mask = (column >= shift[:, None]) & (column < (shift + lengths)[:, None])
+        ids = np.full((len(windows), length), self.pad_id, dtype=np.int64)
+        token = np.repeat(encoded.window_offsets[windows], lengths) + _positions(lengths)
+        ids[mask] = encoded.ids[token]
+        return Batch(
+            input_ids=torch.from_numpy(ids),
+            attention_mask=torch.from_numpy(mask.astype(np.int64)),
+            n_samples=len(rows),
+            row_samples=None if len(windows) == len(rows) else torch.from_numpy(owners),
+        )
+
+    def aggregate_windows(self, values: Tensor, batch: Batch) -> Tensor:
+        """Reduce one value a window to one a sample by ``window_aggregation``.
+
+        Parameters
+        ----------
+        values : Tensor, shape (n_rows, n_labels)
+            Logits of every window.
+        batch : Batch
+            The batch they belong to.
+
+        Returns
+        -------
+        Tensor, shape (n_samples, n_labels)
+        """
+        if batch.row_samples is None:
+            return values
+        index = batch.row_samples[:, None].expand_as(values)
+        out = values.new_zeros(batch.n_samples, values.shape[1])
+        reduce = "amax" if self.window_aggregation == "max" else "mean"
+        return out.scatter_reduce(0, index, values, reduce=reduce, include_self=False)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers that can be frozen or cached one by one; 0 where there is no such stack."""
+        return 0
+
+    def layers(self) -> list[nn.Module]:
+        """Return the layers of the stack from the text upwards; empty where there is no such stack."""
+        return []
+
+    def lower_states(self, batch: Batch, n_layers: int) -> Tensor:
+        """Return the states after the first ``n_layers`` layers, to be cached where they are constant."""
+        raise NotImplementedError(f"{type(self).__name__} has no stack of layers.")
+
+    def lower_parameters(self, n_layers: int) -> Iterator[nn.Parameter]:
+        """Yield the parameters of the embeddings and the first ``n_layers`` layers."""
+        return iter(())
+
+    def unused_parameters(self) -> set[str]:
+        """Names in ``model`` that take no part in the forward pass and must never be trained."""
+        return set()
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute activations in the backward pass."""
+        from mlclf.exceptions import IncompatibleComponentsError
+
+        raise IncompatibleComponentsError(
+            f"Backbone {self.options.component!r} does not support gradient checkpointing. "
+            "Use TrainingOptions(gradient_checkpointing=False)."
+        )
+
+    def save_files(self, folder: Path) -> None:
+        """Write what is needed, beside weights, to build the architecture again (configs; never code)."""
+
+
+def _positions(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return 0..n-1 for each of the lengths, one after the other."""
+    return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -1,0 +1,185 @@
+"""Head: how labels come out of what a backbone read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mlclf.encoding import EncodedTexts
+from mlclf.interfaces.backbone import Backbone, BackboneOutput, Family
+from mlclf.interfaces.batch import Batch
+from mlclf.labels import Targets
+from mlclf.options import Options
+
+
+@dataclass(frozen=True)
+class HeadCapabilities:
+    """What a head needs and can do; compared with backbone and strategy before anything is loaded.
+
+    Parameters
+    ----------
+    families : frozenset of str
+        Backbone families it can read.
+    padding : {"any", "left", "right"}
+        Padding side it needs.
+    logits : bool
+        Whether it gives one logit a label, so that every loss can be used.
+    label_text : bool
+        Whether it reads the labels' names.
+    windows : bool
+        Whether a sample may consist of several windows.
+    export : bool
+        Whether it can be exported to ONNX.
+    zero_shot : bool
+        Whether it is usable before ``fit``.
+    """
+
+    families: frozenset[Family] = frozenset({"encoder", "causal-lm", "masked-lm", "other"})
+    padding: Literal["any", "left", "right"] = "any"
+    logits: bool = True
+    label_text: bool = False
+    windows: bool = True
+    export: bool = True
+    zero_shot: bool = False
+
+
+@dataclass(frozen=True)
+class LabelStatistics:
+    """Counts of the training rows that heads and losses may use.
+
+    Parameters
+    ----------
+    names : tuple of str, length n_labels
+        Label names in column order.
+    positives : ndarray of int64, shape (n_labels,)
+        Rows to which each label applies.
+    known : ndarray of int64, shape (n_labels,)
+        Rows for which it is known whether each label applies.
+    targets : Targets or None
+        The training targets themselves, for losses that need label co-occurrence; None when a saved model is
+        loaded.
+    """
+
+    names: tuple[str, ...]
+    positives: NDArray[np.int64]
+    known: NDArray[np.int64]
+    targets: Targets | None = None
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels."""
+        return len(self.names)
+
+
+class Head(nn.Module, ABC):
+    """Base of all heads; trainer, thresholds and bundle use nothing else.
+
+    The life of a head: ``bind`` (once the labels are known) -> ``encode`` the texts -> for each batch ``collate``
+    and ``losses`` or ``probabilities``. What learns are this module's parameters.
+
+    Parameters
+    ----------
+    options : Options
+        An object of the class named in ``Options``.
+    """
+
+    Options: ClassVar[type[Options]]
+    capabilities: ClassVar[HeadCapabilities] = HeadCapabilities()
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.options = options
+
+    @abstractmethod
+    def bind(self, backbone: Backbone, labels: LabelStatistics) -> None:
+        """Create what depends on the backbone's size and on the labels."""
+
+    @abstractmethod
+    def losses(self, backbone: Backbone, batch: Batch) -> Tensor:
+        """Return the loss of each sample, shape (n_samples,)."""
+
+    @abstractmethod
+    def probabilities(self, backbone: Backbone, batch: Batch) -> Tensor:
+        """Return the marginal probability of each label, float32 ``(n_samples, n_labels)``."""
+
+    def encode(self, backbone: Backbone, texts: Sequence[str]) -> EncodedTexts:
+        """Turn texts into token ids; heads with prompts put them around the text here."""
+        return backbone.encode(texts)
+
+    def collate(
+        self, backbone: Backbone, encoded: EncodedTexts, rows: NDArray[np.int64], targets: Targets | None
+    ) -> Batch:
+        """Make a batch of some samples.
+
+        Parameters
+        ----------
+        backbone : Backbone
+        encoded : EncodedTexts
+            All samples.
+        rows : ndarray of int64, shape (n_samples,)
+            The samples wanted.
+        targets : Targets or None
+            Targets of all samples; None at prediction.
+        """
+        batch = backbone.collate(encoded, rows)
+        if targets is None:
+            return batch
+        dense, known = targets.dense(rows)
+        from dataclasses import replace
+
+        return replace(
+            batch, targets=torch.from_numpy(dense), known=None if known is None else torch.from_numpy(known)
+        )
+
+
+class LogitsHead(Head):
+    """Base of heads that map features to one logit a label.
+
+    Subclasses write ``bind`` and ``features_to_logits``; the loss is a value of :data:`mlclf.losses.LOSSES`, made in
+    ``bind`` and stored as ``self.loss``.
+
+    Examples
+    --------
+    A whole head, which scores the mean of the token states:
+
+    >>> from torch import nn
+    >>> from mlclf.interfaces import LogitsHead
+    >>> from mlclf.losses import BceLoss
+    >>> from mlclf.options import Options
+    >>> class MeanOptions(Options):
+    ...     component = "local:mean"
+    >>> class Mean(LogitsHead):
+    ...     Options = MeanOptions
+    ...     def bind(self, backbone, labels):
+    ...         self.linear = nn.Linear(backbone.hidden_size, labels.n_labels)
+    ...         self.loss = BceLoss()
+    ...     def features_to_logits(self, output):
+    ...         return self.linear(output.tokens.mean(dim=1))
+    """
+
+    loss: nn.Module
+
+    @abstractmethod
+    def features_to_logits(self, output: BackboneOutput) -> Tensor:
+        """Return logits of each row (window), shape (n_rows, n_labels)."""
+
+    def logits(self, backbone: Backbone, batch: Batch) -> Tensor:
+        """Return logits of each sample, float32 ``(n_samples, n_labels)``; windows are aggregated here."""
+        rows = self.features_to_logits(backbone(batch)).float()
+        return backbone.aggregate_windows(rows, batch)
+
+    def losses(self, backbone: Backbone, batch: Batch) -> Tensor:
+        """Return the loss of each sample, shape (n_samples,)."""
+        loss: Tensor = self.loss(self.logits(backbone, batch), batch.targets, batch.known)
+        return loss
+
+    def probabilities(self, backbone: Backbone, batch: Batch) -> Tensor:
+        """Return the sigmoid of the logits: the one place where logits become probabilities."""
+        return torch.sigmoid(self.logits(backbone, batch))

@@ -1,0 +1,182 @@
+"""Strategy: which weights of the backbone learn, and how fast."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from mlclf.exceptions import BundleDamagedError, NotMergeableError
+from mlclf.interfaces.backbone import Backbone, Family, LoadRequest
+from mlclf.options import Options
+
+
+@dataclass(frozen=True)
+class StrategyCapabilities:
+    """What a strategy needs and can do; compared with backbone and head before anything is loaded.
+
+    Parameters
+    ----------
+    families : frozenset of str
+        Backbone families it can adapt.
+    merge : {"exact", "lossy", "no"}
+        Whether ``merge`` gives back plain weights.
+    padding : {"any", "right"}
+        Padding side it needs.
+    needs_layers : bool
+        Whether the backbone must have a stack of layers.
+    gradient_checkpointing : bool
+        Whether activations may be recomputed.
+    quantised_base : bool
+        Whether the base may be quantised.
+    """
+
+    families: frozenset[Family] = frozenset({"encoder", "causal-lm", "masked-lm", "other"})
+    merge: Literal["exact", "lossy", "no"] = "exact"
+    padding: Literal["any", "right"] = "any"
+    needs_layers: bool = False
+    gradient_checkpointing: bool = True
+    quantised_base: bool = False
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Peak learning rates of a strategy, tuned for it.
+
+    Parameters
+    ----------
+    backbone : float
+        Of what the strategy trains in the backbone.
+    head : float
+        Of head and pooling.
+    """
+
+    backbone: float
+    head: float
+
+
+class Strategy(ABC):
+    """Base of all strategies.
+
+    The life of a strategy: ``load_request`` -> (backbone loads) -> ``adapt`` -> ``parameter_groups`` -> training
+    -> ``state`` -> ``merge`` or ``detach``. A strategy never contains a training loop.
+
+    Parameters
+    ----------
+    options : Options
+        An object of the class named in ``Options``.
+
+    Examples
+    --------
+    A whole strategy, which trains biases only:
+
+    >>> from mlclf.interfaces import LearningRates, Strategy
+    >>> from mlclf.options import Options
+    >>> class BiasOptions(Options):
+    ...     component = "local:bias"
+    >>> class Bias(Strategy):
+    ...     Options = BiasOptions
+    ...     learning_rates = LearningRates(backbone=2e-3, head=5e-3)
+    ...     def adapt(self, backbone):
+    ...         self.freeze(backbone)
+    ...         for name, parameter in backbone.model.named_parameters():
+    ...             parameter.requires_grad = name.endswith("bias")
+    """
+
+    Options: ClassVar[type[Options]]
+    capabilities: ClassVar[StrategyCapabilities] = StrategyCapabilities()
+    learning_rates: ClassVar[LearningRates]
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @abstractmethod
+    def adapt(self, backbone: Backbone) -> None:
+        """Mark or inject in ``backbone.model`` what learns; everything else must be frozen afterwards."""
+
+    def check(self, backbone: Backbone) -> None:
+        """Raise IncompatibleComponentsError where this loaded backbone cannot be adapted; nothing is changed."""
+
+    def load_request(self) -> LoadRequest:
+        """Say how the backbone's weights are to be loaded."""
+        return LoadRequest()
+
+    def parameter_groups(self, backbone: Backbone, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Return optimizer groups (``params``, ``lr``, ``weight_decay``) of what learns in ``backbone.model``.
+
+        The default is two groups, with and without weight decay: vectors (biases, norms) have none.
+        """
+        named = [(n, p) for n, p in backbone.model.named_parameters() if p.requires_grad]
+        return [
+            group
+            for group in (
+                {"params": [p for _, p in named if p.ndim >= 2], "lr": learning_rate, "weight_decay": weight_decay},
+                {"params": [p for _, p in named if p.ndim < 2], "lr": learning_rate, "weight_decay": 0.0},
+            )
+            if group["params"]
+        ]
+
+    def constant_layers(self, backbone: Backbone) -> int:
+        """Return how many lowest layers stay constant in training, so that their outputs may be cached.
+
+        0 where the embeddings learn; ``backbone.n_layers`` where the whole model is constant. Layers below this
+        number are kept in evaluation mode, without dropout.
+        """
+        return 0
+
+    def set_train_mode(self, backbone: Backbone) -> None:
+        """Put ``backbone.model`` into the mode of a training step: dropout where something learns.
+
+        Called before each epoch. The default trains everything above the constant layers.
+        """
+        backbone.model.train(any(p.requires_grad for p in backbone.model.parameters()))
+        for layer in backbone.layers()[: self.constant_layers(backbone)]:
+            layer.eval()
+
+    def penalty(self, backbone: Backbone) -> Tensor | None:
+        """Return a term to add to the loss of a step, or None."""
+        return None
+
+    def state(self, backbone: Backbone) -> dict[str, Tensor]:
+        """Return the tensors of ``backbone.model`` that this strategy trained, by name."""
+        return {n: p.detach() for n, p in backbone.model.named_parameters() if p.requires_grad}
+
+    def load_state(self, backbone: Backbone, state: dict[str, Tensor]) -> None:
+        """Put saved tensors into an adapted backbone.
+
+        Raises
+        ------
+        BundleDamagedError
+            If a tensor is missing, unknown or of another shape.
+        """
+        own = self.state(backbone)
+        missing, unknown = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+        if missing or unknown:
+            raise BundleDamagedError(
+                f"The saved tensors of strategy {self.options.component!r} do not fit: "
+                f"{len(missing)} missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]}."
+            )
+        for name, tensor in own.items():
+            if tensor.shape != state[name].shape:
+                raise BundleDamagedError(
+                    f"Saved tensor {name!r} has shape {tuple(state[name].shape)}, needed is {tuple(tensor.shape)}."
+                )
+            tensor.copy_(state[name])
+
+    def merge(self, backbone: Backbone) -> None:
+        """Turn ``backbone.model`` into plain weights with its original names.
+
+        Raises
+        ------
+        NotMergeableError
+            If this strategy changes the forward pass in a way that no plain weights express.
+        """
+        if self.capabilities.merge == "no":
+            raise NotMergeableError(f"Strategy {self.options.component!r} cannot be merged into plain weights.")
+
+    @staticmethod
+    def freeze(backbone: Backbone) -> None:
+        """Stop all of ``backbone.model`` from learning; for use inside ``adapt``."""
+        nn.Module.requires_grad_(backbone.model, False)

@@ -1,0 +1,155 @@
+"""Options: typed, frozen values that say how a component or a training run behaves."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mlclf.exceptions import OptionsError
+
+
+class Options(BaseModel):
+    """Base of all options: frozen, unknown names refused, usable inside scikit-learn.
+
+    Subclass it beside the component that it configures and set ``component`` to the component's
+    registered name (``"lora"``, ``"acme:attention"``): an options object then says by itself which
+    component is meant.
+
+    Examples
+    --------
+    >>> from mlclf.options import Options
+    >>> class NoiseOptions(Options):
+    ...     component = "acme:noise"
+    ...     rate: float = 0.1
+    >>> NoiseOptions(rate=0.2).get_params()
+    {'rate': 0.2}
+    """
+
+    component: ClassVar[str] = ""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False, protected_namespaces=())
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise OptionsError(_explain(type(self), error)) from error
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the options as a dictionary of name and value (scikit-learn's protocol)."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some values changed; the values are checked by :meth:`validated`, not here.
+
+        Checking is left to ``fit`` because a search over many values must be able to give one bad
+        candidate a failed score instead of stopping as a whole.
+
+        Raises
+        ------
+        OptionsError
+            If a name is not an option of this class.
+        """
+        unknown = sorted(set(changes) - set(type(self).model_fields))
+        if unknown:
+            raise OptionsError(
+                f"{type(self).__name__} has no option {unknown[0]!r}. "
+                f"It has: {', '.join(sorted(type(self).model_fields))}."
+            )
+        return self.model_copy(update=changes)
+
+    def validated(self) -> Self:
+        """Return an equal object whose values have all been checked.
+
+        Raises
+        ------
+        OptionsError
+            If a value breaks the rule of its option.
+        """
+        return type(self)(**self.get_params())
+
+    def __sklearn_clone__(self) -> Self:
+        return self
+
+
+def _explain(cls: type[Options], error: ValidationError) -> str:
+    """Turn pydantic's report into sentences that name option, value, rule and the known options."""
+    lines = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{cls.__name__} has no option {name!r}. It has: {', '.join(sorted(cls.model_fields))}.")
+        else:
+            lines.append(f"{cls.__name__}({name}={item['input']!r}): {item['msg'][0].lower()}{item['msg'][1:]}.")
+    return "\n".join(lines)
+
+
+class TrainingOptions(Options):
+    """How a model is trained; the same for every backbone, strategy and head.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training rows.
+    batch_size : int
+        Rows that are put through the network at once.
+    learning_rate : float or None
+        Peak learning rate of what the strategy trains; None takes the strategy's own default, which
+        differs by a factor of 20 and more between strategies.
+    head_learning_rate : float or None
+        Peak learning rate of the head; None takes the strategy's default.
+    weight_decay : float
+        Decoupled weight decay (AdamW) of matrices; biases and norms have none.
+    warmup_ratio : float
+        Share of the optimizer steps over which the rate rises linearly to its peak.
+    schedule : {"linear", "cosine", "constant"}
+        How the rate goes on after the warm-up.
+    max_grad_norm : float or None
+        Gradients are scaled down to this global L2 norm; None leaves them alone.
+    gradient_accumulation : int
+        Batches whose gradients are summed for one optimizer step.
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        Arithmetic of the forward and backward pass. "auto" measures once per process whether bf16 pays on
+        this processor and falls back to fp32; weights and optimizer state are float32 in every case.
+    early_stopping_patience : int or None
+        Stop after this many epochs without improvement of ``monitor``; None trains all epochs.
+        The best weights are restored in either case.
+    monitor : {"micro_f1", "macro_f1", "mean_average_precision", "loss"}
+        Validation figure that says which epoch is best.
+    evaluations_per_epoch : int
+        How often the validation rows are scored in an epoch.
+    checkpoint_dir : str or None
+        Folder for checkpoints: written at the end of every epoch and on interruption.
+    resume_from : str or None
+        Checkpoint folder to continue from; data, options and seed must be those of the first run.
+    compile : bool
+        Compile the network with ``torch.compile``: worth it for long runs only.
+    num_workers : int
+        Extra threads for tokenisation; 0 lets the tokenizer choose.
+    gradient_checkpointing : bool
+        Recompute activations in the backward pass: less memory, about a third more time.
+    cache_memory : float
+        GiB of memory that outputs of constant lower layers may take. Where they would need more, they are
+        computed anew in every epoch, with the same result.
+    """
+
+    epochs: int = Field(default=3, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    head_learning_rate: float | None = Field(default=None, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup_ratio: float = Field(default=0.1, ge=0, le=1)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    gradient_accumulation: int = Field(default=1, ge=1)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    monitor: Literal["micro_f1", "macro_f1", "mean_average_precision", "loss"] = "micro_f1"
+    evaluations_per_epoch: int = Field(default=1, ge=1)
+    checkpoint_dir: str | None = None
+    resume_from: str | None = None
+    compile: bool = False
+    num_workers: int = Field(default=0, ge=0)
+    gradient_checkpointing: bool = False
+    cache_memory: float = Field(default=2.0, ge=0)
