@@ -1,0 +1,155 @@
+"""Targets: which labels apply to which training rows, sparse, with a mask of cells that nobody knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlclf.exceptions import InvalidInputError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The indicator matrix of some samples and, beside it, the cells that are not known.
+
+    Parameters
+    ----------
+    indicator : csr_array of int8, shape (n_samples, n_labels)
+        1 where the label applies; sorted, without stored zeros.
+    unknown : csr_array of bool, shape (n_samples, n_labels), or None
+        True where it is not known whether the label applies; such a cell is never positive. None where all
+        cells are known.
+    dropped_per_row : ndarray of int64, shape (n_samples,), or None
+        Labels of each sample that are not part of the label space and were left out with a warning; None where
+        there are none.
+
+    Examples
+    --------
+    >>> from mlclf.labels import LabelSpace
+    >>> targets = LabelSpace(("anger", "joy")).encode([["joy"], [], ["anger", "joy"]])
+    >>> targets.positives.tolist()
+    [1, 2]
+    >>> import numpy as np
+    >>> targets.dense(np.array([2, 0]))[0].tolist()
+    [[1.0, 1.0], [0.0, 1.0]]
+    """
+
+    indicator: csr_array[Any, tuple[int, int]]
+    unknown: csr_array[Any, tuple[int, int]] | None = None
+    dropped_per_row: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return self.indicator.shape[0]
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels."""
+        return self.indicator.shape[1]
+
+    @property
+    def dropped(self) -> int:
+        """Number of labels, over all samples, that were left out because the label space lacks them."""
+        return 0 if self.dropped_per_row is None else int(self.dropped_per_row.sum())
+
+    @cached_property
+    def positives(self) -> NDArray[np.int64]:
+        """Samples to which each label applies, int64 ``(n_labels,)``."""
+        return np.bincount(self.indicator.indices, minlength=self.n_labels).astype(np.int64)
+
+    @cached_property
+    def known_counts(self) -> NDArray[np.int64]:
+        """Samples for which it is known whether each label applies, int64 ``(n_labels,)``."""
+        if self.unknown is None:
+            return np.full(self.n_labels, len(self), dtype=np.int64)
+        return len(self) - np.bincount(self.unknown.indices, minlength=self.n_labels).astype(np.int64)
+
+    def dense(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """Return some samples as dense arrays, as a training step needs them.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (n,)
+            Sample numbers.
+
+        Returns
+        -------
+        targets : ndarray of float32, shape (n, n_labels)
+            1 where the label applies.
+        known : ndarray of bool, shape (n, n_labels), or None
+            False where it is not known whether the label applies; None where all cells of all samples are known.
+        """
+        targets = np.zeros((len(rows), self.n_labels), dtype=np.float32)
+        targets.reshape(-1)[_flat_cells(self.indicator, rows)] = 1
+        if self.unknown is None:
+            return targets, None
+        known = np.ones((len(rows), self.n_labels), dtype=np.bool_)
+        known.reshape(-1)[_flat_cells(self.unknown, rows)] = False
+        return targets, known
+
+    def take(self, rows: NDArray[np.int64]) -> Targets:
+        """Return the targets of some samples, in the order given.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (n,)
+            Sample numbers.
+
+        Returns
+        -------
+        Targets
+            Of length n.
+        """
+        unknown = None if self.unknown is None else self.unknown[rows]
+        dropped = None if self.dropped_per_row is None else self.dropped_per_row[rows]
+        return Targets(self.indicator[rows], unknown, dropped)
+
+
+def check_trainable(targets: Targets) -> None:
+    """Refuse targets from which nothing can be learned.
+
+    Parameters
+    ----------
+    targets : Targets
+        Targets of all training rows.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are fewer than two labels, or no cell is known, or no label applies to any sample.
+
+    Examples
+    --------
+    >>> from mlclf.labels import LabelSpace
+    >>> check_trainable(LabelSpace(("anger", "joy")).encode([["joy"], []]))
+    """
+    if targets.n_labels < 2:
+        raise InvalidInputError(
+            f"Y must have at least 2 labels, got {targets.n_labels}. With one label scikit-learn reads the columns "
+            "of predict_proba as two classes, and its scores come out inverted. Add a second label (for example the "
+            "opposite of the first), or name the labels that may occur with classes=."
+        )
+    if not targets.known_counts.any():
+        raise InvalidInputError("Y has no known cell: every one is NaN, -1 or None. Label at least some cells.")
+    if not targets.positives.any():
+        raise InvalidInputError(
+            f"No label applies to any of the {len(targets)} rows of Y, so there is nothing to learn. "
+            "Check that Y was read from the right column and that 1 means 'applies'."
+        )
+
+
+def _flat_cells(matrix: csr_array[Any, tuple[int, int]], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of the stored cells of some rows in a C-ordered array of shape (n, n_columns)."""
+    starts = matrix.indptr[rows].astype(np.int64)
+    lengths = matrix.indptr[rows + 1] - starts
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(rows) else 0
+    stored = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    owners = np.repeat(np.arange(len(rows), dtype=np.int64), lengths)
+    return owners * matrix.shape[1] + matrix.indices[stored]
