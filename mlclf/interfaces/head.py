@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -29,6 +29,9 @@ class HeadCapabilities:
         Backbone families it can read.
     padding : {"any", "left", "right"}
         Padding side it needs.
+    reads : {"pooled", "tokens"}
+        Whether the pooled vector is all it uses of a backbone's output; then that vector can be computed once where
+        the whole backbone is constant.
     logits : bool
         Whether it gives one logit a label, so that every loss can be used.
     label_text : bool
@@ -43,6 +46,7 @@ class HeadCapabilities:
 
     families: frozenset[Family] = frozenset({"encoder", "causal-lm", "masked-lm", "other"})
     padding: Literal["any", "left", "right"] = "any"
+    reads: Literal["pooled", "tokens"] = "tokens"
     logits: bool = True
     label_text: bool = False
     windows: bool = True
@@ -132,8 +136,6 @@ class Head(nn.Module, ABC):
         if targets is None:
             return batch
         dense, known = targets.dense(rows)
-        from dataclasses import replace
-
         return replace(
             batch, targets=torch.from_numpy(dense), known=None if known is None else torch.from_numpy(known)
         )

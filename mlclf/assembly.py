@@ -1,0 +1,131 @@
+"""From names or options to a network: components resolved, checked against each other, loaded and joined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlclf.exceptions import IncompatibleComponentsError
+from mlclf.interfaces import Backbone, Head, LabelStatistics, LoadRequest, Strategy
+from mlclf.network import MultiLabelNetwork
+from mlclf.options import Options
+from mlclf.plugins import resolve
+
+Component = str | Options
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The three components of a model: classes and checked options.
+
+    Parameters
+    ----------
+    backbone, strategy, head : Options
+        Checked options.
+    backbone_class, strategy_class, head_class : type
+        What is made with them.
+    """
+
+    backbone: Options
+    strategy: Options
+    head: Options
+    backbone_class: type[Backbone]
+    strategy_class: type[Strategy]
+    head_class: type[Head]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Registered name of each component."""
+        return {kind: getattr(self, kind).component for kind in ("backbone", "strategy", "head")}
+
+
+def resolve_parts(backbone: Component, strategy: Component, head: Component) -> Parts:
+    """Find the three components and check their options and that they fit together.
+
+    Nothing is loaded.
+
+    Raises
+    ------
+    UnknownComponentError, MissingPluginError, PluginLoadError
+        If a component cannot be found.
+    OptionsError
+        If an option breaks its rule.
+    IncompatibleComponentsError
+        If the components do not fit together.
+    """
+    _, backbone_class, backbone_options = resolve("backbone", backbone)
+    _, strategy_class, strategy_options = resolve("strategy", strategy)
+    _, head_class, head_options = resolve("head", head)
+    parts = Parts(
+        backbone=backbone_options.validated(),
+        strategy=strategy_options.validated(),
+        head=head_options.validated(),
+        backbone_class=backbone_class,
+        strategy_class=strategy_class,
+        head_class=head_class,
+    )
+    check_parts(parts)
+    return parts
+
+
+def check_parts(parts: Parts) -> None:
+    """Check what the components declare about themselves.
+
+    Raises
+    ------
+    IncompatibleComponentsError
+        Naming the two components, the rule, and what to use instead.
+    """
+    family, side = parts.backbone_class.family, parts.backbone_class.padding_side
+    names = parts.names
+    for kind, capabilities in (("strategy", parts.strategy_class.capabilities), ("head", parts.head_class.capabilities)):
+        if family not in capabilities.families:
+            raise IncompatibleComponentsError(
+                f"{kind.capitalize()} {names[kind]!r} works with backbones of the families "
+                f"{', '.join(sorted(capabilities.families))}; backbone {names['backbone']!r} is of family {family!r}. "
+                f"Choose another {kind} or backbone: 'mlclf plugins list' shows them all."
+            )
+        if capabilities.padding not in ("any", side):
+            raise IncompatibleComponentsError(
+                f"{kind.capitalize()} {names[kind]!r} needs padding on the {capabilities.padding}; "
+                f"backbone {names['backbone']!r} pads on the {side}."
+            )
+    if getattr(parts.backbone, "window_stride", None) is not None and not parts.head_class.capabilities.windows:
+        raise IncompatibleComponentsError(
+            f"Head {names['head']!r} reads a text as a whole; window_stride of backbone {names['backbone']!r} splits "
+            "it. Use window_stride=None."
+        )
+
+
+def build_network(
+    parts: Parts, statistics: LabelStatistics, *, folder: Path | None = None, read_weights: bool = True
+) -> tuple[MultiLabelNetwork, Strategy]:
+    """Load the backbone, let the strategy adapt it, and bind the head.
+
+    Parameters
+    ----------
+    parts : Parts
+    statistics : LabelStatistics
+        Labels and their counts.
+    folder : Path or None
+        Folder with the backbone's files; None loads from where the options say.
+    read_weights : bool
+        False builds the architecture only, for weights that are put in afterwards.
+
+    Returns
+    -------
+    network : MultiLabelNetwork
+    strategy : Strategy
+        Which has adapted the network's backbone.
+    """
+    backbone, strategy, head = (
+        parts.backbone_class(parts.backbone),
+        parts.strategy_class(parts.strategy),
+        parts.head_class(parts.head),
+    )
+    request = strategy.load_request()
+    backbone.load(LoadRequest(request.dtype, request.quantization, weights=read_weights), folder)
+    strategy.check(backbone)
+    strategy.adapt(backbone)
+    head.bind(backbone, statistics)
+    return MultiLabelNetwork(backbone, head), strategy

@@ -1,0 +1,1 @@
+"""Bundle: a fitted model as a folder of safetensors and JSON."""

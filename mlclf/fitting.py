@@ -1,0 +1,223 @@
+"""Fitting: from checked texts and targets to a trained model with tuned thresholds."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from numpy.typing import NDArray
+
+from mlclf.assembly import Parts, build_network
+from mlclf.calibration import fit_calibrator
+from mlclf.encoding import EncodedTexts
+from mlclf.interfaces import LabelStatistics
+from mlclf.labels import LabelSpace, Targets, YFormat
+from mlclf.metrics import score
+from mlclf.model import Model
+from mlclf.model_selection import stratified_split
+from mlclf.options import TrainingOptions
+from mlclf.thresholds import Thresholds, tune
+from mlclf.training.checkpoint import checkpoint_precision
+from mlclf.training.device import Precision, resolve_device, resolve_precision, seeded
+from mlclf.training.loop import Run, train
+
+logger = logging.getLogger(__name__)
+
+# Fewer validation rows than this say nothing about thresholds; all rows are then used for training.
+_FEWEST_VALIDATION_ROWS = 10
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some labelled texts.
+
+    Parameters
+    ----------
+    texts : sequence of str, length n_samples
+    targets : Targets
+    weights : ndarray of float32, shape (n_samples,)
+    """
+
+    texts: Sequence[str]
+    targets: Targets
+    weights: NDArray[np.float32]
+
+    def take(self, rows: NDArray[np.int64]) -> Rows:
+        """Return some of the rows."""
+        return Rows([self.texts[i] for i in rows], self.targets.take(rows), self.weights[rows])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to fit and how; all of it checked.
+
+    Parameters
+    ----------
+    parts : Parts
+    labels : LabelSpace
+    y_format : YFormat
+    training : TrainingOptions
+    thresholds : str, float or Thresholds
+        Rule to tune by, a fixed value for all labels, or given thresholds.
+    calibrate : bool
+        Whether probabilities are calibrated on the validation rows.
+    device : torch.device
+    seed : int
+    verbose : int
+    """
+
+    parts: Parts
+    labels: LabelSpace
+    y_format: YFormat
+    training: TrainingOptions
+    thresholds: str | float | Thresholds
+    calibrate: bool
+    device: torch.device
+    seed: int
+    verbose: int
+
+
+def split_validation(rows: Rows, share: float | None, seed: int) -> tuple[Rows, Rows | None]:
+    """Take a share of the rows for validation, by iterative stratification.
+
+    Returns
+    -------
+    train, validation : Rows, Rows or None
+        No validation where the share would be fewer than ten rows.
+    """
+    if not share:
+        return rows, None
+    if len(rows.texts) * share < _FEWEST_VALIDATION_ROWS:
+        logger.warning(
+            "%d rows leave fewer than %d for validation: all are used for training, the last weights are kept and "
+            "thresholds are 0.5. Give validation_data= or more rows.",
+            len(rows.texts),
+            _FEWEST_VALIDATION_ROWS,
+        )
+        return rows, None
+    kept, held_out = stratified_split(rows.targets, share, seed)
+    return rows.take(kept), rows.take(held_out)
+
+
+def fit_model(plan: Plan, train_rows: Rows, validation_rows: Rows | None) -> Model:
+    """Train a network and tune what decides on labels.
+
+    Raises
+    ------
+    TrainingError, TrainingInterrupted, BackboneLoadError, IncompatibleComponentsError
+    """
+    statistics = LabelStatistics(
+        names=tuple(str(name) for name in plan.labels.names),
+        positives=train_rows.targets.positives,
+        known=train_rows.targets.known_counts,
+        targets=train_rows.targets,
+    )
+    device = _process_device(plan.device)
+    precision = _precision(plan.training, device)
+    with seeded(plan.seed):
+        network, strategy = build_network(plan.parts, statistics)
+        model = Model(
+            parts=plan.parts,
+            network=network,
+            strategy=strategy,
+            labels=plan.labels,
+            y_format=plan.y_format,
+            statistics=replace(statistics, targets=None),
+            thresholds=Thresholds.fixed(plan.labels.n_labels),
+            calibrator=None,
+            training=plan.training,
+            history=None,  # type: ignore[arg-type]  # set once training ends, a few lines below
+            device=device,
+        )
+        _train(plan, model, train_rows, validation_rows, precision)
+    _decide(plan, model, validation_rows)
+    return model
+
+
+def _train(plan: Plan, model: Model, rows: Rows, validation: Rows | None, precision: Precision) -> None:
+    """Encode all texts and run the training loop."""
+    train_set = model.dataset(rows.texts, rows.targets)
+    run = Run(
+        network=model.network,
+        strategy=model.strategy,
+        train=train_set,
+        weights=rows.weights,
+        validation=None if validation is None else model.dataset(validation.texts, validation.targets),
+        options=plan.training,
+        seed=plan.seed,
+        precision=precision,
+        fingerprint=_fingerprint(plan, train_set.encoded, rows),
+        verbose=plan.verbose,
+    )
+    model.history = train(run, _accelerator(model.device, precision))
+    model.network.eval()
+
+
+def _decide(plan: Plan, model: Model, validation: Rows | None) -> None:
+    """Calibrate and tune thresholds on the validation rows, in the arithmetic that prediction uses."""
+    rule = plan.thresholds
+    if isinstance(rule, Thresholds):
+        model.thresholds = rule
+    elif isinstance(rule, float | int):
+        model.thresholds = Thresholds.fixed(plan.labels.n_labels, float(rule))
+    if validation is None:
+        return
+    probabilities = model.bounded_probabilities(validation.texts, validation.targets)
+    if plan.calibrate:
+        model.calibrator = fit_calibrator(probabilities, validation.targets)
+        probabilities = model.calibrator.apply(probabilities)
+    if isinstance(rule, str):
+        model.thresholds = tune(rule, probabilities, validation.targets)
+    model.metrics = score(probabilities, validation.targets, model.thresholds, names=plan.labels.names).to_dict()
+
+
+def _process_device(device: torch.device) -> torch.device:
+    """Return this process's own GPU where several processes were launched."""
+    rank = os.environ.get("LOCAL_RANK")
+    if device.type == "cuda" and device.index is None and rank is not None:
+        return torch.device("cuda", int(rank))
+    return resolve_device(device)
+
+
+def _precision(training: TrainingOptions, device: torch.device) -> Precision:
+    """Return the precision; a resumed run keeps that of its checkpoint, or it would not end at the same weights."""
+    wanted: str | None = training.precision
+    if wanted == "auto" and training.resume_from is not None:
+        wanted = checkpoint_precision(Path(training.resume_from)) or wanted
+    return resolve_precision(str(wanted), device)
+
+
+def _accelerator(device: torch.device, precision: Precision) -> Accelerator:
+    """Make accelerate's view of this process.
+
+    Its state is global and refuses another precision, so that a second fit of one process starts it afresh; launched
+    processes keep theirs, which holds the connection to each other.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    return Accelerator(cpu=device.type == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
+
+
+def _fingerprint(plan: Plan, encoded: EncodedTexts, rows: Rows) -> dict[str, Any]:
+    """Return what must be equal for a checkpoint to be continued: data, components, options and seed."""
+    data = hashlib.sha256()
+    indicator = rows.targets.indicator
+    for array in (encoded.ids, encoded.window_offsets, indicator.indices, indicator.indptr, rows.weights):
+        data.update(np.ascontiguousarray(array).tobytes())
+    training = plan.training.model_dump(mode="json", exclude={"checkpoint_dir", "resume_from", "num_workers", "cache_memory"})
+    components = {
+        kind: {"name": name, **getattr(plan.parts, kind).model_dump(mode="json")}
+        for kind, name in plan.parts.names.items()
+    }
+    return {"data": data.hexdigest(), "seed": plan.seed, "training": training, **components}

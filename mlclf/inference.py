@@ -1,0 +1,165 @@
+"""Prediction: batches by length, results in the order of the texts, dense or sparse."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mlclf.batching import EncodedDataset, Rows, sorted_batches
+from mlclf.network import MultiLabelNetwork
+from mlclf.training.device import Precision, autocast
+from mlclf.training.step import is_out_of_memory
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+logger = logging.getLogger(__name__)
+
+Probabilities: TypeAlias = "NDArray[np.float32] | csr_array"
+
+# Cells above which probabilities of many rows are kept sparse: 200 MB of float32.
+_DENSE_CELLS = 50_000_000
+_KEPT_PER_ROW = 100
+
+_BATCH_SIZE, _BATCH_TOKENS = 256, 8_192
+
+
+def stream_probabilities(
+    network: MultiLabelNetwork, dataset: EncodedDataset, device: torch.device, precision: Precision = "fp32"
+) -> Iterator[tuple[Rows, NDArray[np.float32]]]:
+    """Yield marginal probabilities batch by batch, each with the rows it belongs to.
+
+    A batch that does not fit into memory is halved until it does.
+
+    Parameters
+    ----------
+    network : MultiLabelNetwork
+        Put into evaluation mode.
+    dataset : EncodedDataset
+        The texts.
+    device : torch.device
+        Where the network is.
+    precision : {"fp32", "bf16", "fp16"}
+        Arithmetic of the network.
+
+    Yields
+    ------
+    rows : ndarray of int64, shape (n,)
+    probabilities : ndarray of float32, shape (n, n_labels)
+    """
+    network.eval()
+    waiting = sorted_batches(dataset.lengths, _BATCH_SIZE, _BATCH_TOKENS)[::-1]
+    while waiting:
+        rows = waiting.pop()
+        try:
+            with autocast(device, precision):
+                probabilities = network.probabilities(dataset.batch(rows).to(device))
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1 or not is_out_of_memory(error):
+                raise
+            logger.warning("Out of memory at %d texts: predicting in halves.", len(rows))
+            waiting += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+            continue
+        yield rows, probabilities.cpu().numpy()
+
+
+def dense_probabilities(
+    network: MultiLabelNetwork,
+    dataset: EncodedDataset,
+    n_labels: int,
+    device: torch.device,
+    precision: Precision = "fp32",
+) -> NDArray[np.float32]:
+    """Return all marginal probabilities, shape (n_samples, n_labels)."""
+    out = np.zeros((len(dataset), n_labels), dtype=np.float32)
+    for rows, probabilities in stream_probabilities(network, dataset, device, precision):
+        out[rows] = probabilities
+    return out
+
+
+def top_columns(probabilities: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Return the columns of the ``k`` largest values of each row, largest first, ties in column order.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float32, shape (n_samples, n_labels)
+    k : int
+        At most ``n_labels``.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_samples, k)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> top_columns(np.array([[0.2, 0.7, 0.7]], dtype=np.float32), 2).tolist()
+    [[1, 2]]
+    """
+    n_labels = probabilities.shape[1]
+    if k < n_labels:
+        found = np.argpartition(-probabilities, k - 1, axis=1)[:, :k]
+        cut = np.take_along_axis(probabilities, found, axis=1).min(axis=1, keepdims=True)
+        # argpartition may pick any of the values equal to the smallest kept one: take them in column order.
+        if np.any((probabilities >= cut).sum(axis=1) > k):
+            return np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+        found.sort(axis=1)
+    else:
+        found = np.broadcast_to(np.arange(n_labels), probabilities.shape)
+    order = np.argsort(-np.take_along_axis(probabilities, found, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(found, order, axis=1)
+
+
+def sparse_probabilities(
+    network: MultiLabelNetwork,
+    dataset: EncodedDataset,
+    n_labels: int,
+    keep: int,
+    device: torch.device,
+    precision: Precision = "fp32",
+) -> csr_array:
+    """Return the ``keep`` largest probabilities of each text as a sparse matrix, for very many labels.
+
+    The probabilities of a row's true labels are kept too where ``dataset`` has targets, so that tuning and metrics
+    see every positive cell.
+
+    Returns
+    -------
+    csr_array of float32, shape (n_samples, n_labels)
+    """
+    from scipy.sparse import coo_array
+
+    parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+    for rows, probabilities in stream_probabilities(network, dataset, device, precision):
+        chosen = np.zeros(probabilities.shape, dtype=bool)
+        np.put_along_axis(chosen, top_columns(probabilities, min(keep, n_labels)), True, axis=1)
+        if dataset.targets is not None:
+            chosen[dataset.targets.indicator[rows].nonzero()] = True
+        local, columns = np.nonzero(chosen)
+        parts.append((rows[local], columns, probabilities[local, columns]))
+    row, column, value = (np.concatenate([part[i] for part in parts]) for i in range(3))
+    return coo_array((value, (row, column)), shape=(len(dataset), n_labels)).tocsr()
+
+
+def bounded_probabilities(
+    network: MultiLabelNetwork,
+    dataset: EncodedDataset,
+    n_labels: int,
+    device: torch.device,
+    precision: Precision = "fp32",
+) -> Probabilities:
+    """Return probabilities for tuning and metrics: dense, or sparse where dense would not fit.
+
+    Returns
+    -------
+    ndarray or csr_array of float32, shape (n_samples, n_labels)
+        Sparse from 50 million cells on, with the 100 most probable labels of each text and its true ones.
+    """
+    if len(dataset) * n_labels <= _DENSE_CELLS:
+        return dense_probabilities(network, dataset, n_labels, device, precision)
+    return sparse_probabilities(network, dataset, n_labels, _KEPT_PER_ROW, device, precision)
