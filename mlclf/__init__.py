@@ -1,0 +1,87 @@
+"""mlclf: multi-label text classification with fine-tuned language models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlclf._version import __version__
+
+if TYPE_CHECKING:
+    from mlclf.backbones.bert import BertOptions
+    from mlclf.classifier import MultiLabelClassifier
+    from mlclf.heads.bce import BceOptions
+    from mlclf.labels import LabelSpace, to_indicator
+    from mlclf.options import Options, TrainingOptions
+    from mlclf.plugins import register_backbone, register_head, register_strategy
+    from mlclf.report import Report
+    from mlclf.strategies.features import FeaturesOptions
+    from mlclf.strategies.full import FullOptions
+    from mlclf.strategies.head_only import HeadOnlyOptions
+    from mlclf.strategies.lora import LoraOptions
+    from mlclf.strategies.partial import PartialOptions
+    from mlclf.thresholds import Thresholds
+
+# Public names and where they live. They are resolved on first use, so that `import mlclf` brings in neither torch nor
+# scikit-learn.
+_HOMES = {
+    "BceOptions": "mlclf.heads.bce",
+    "BertOptions": "mlclf.backbones.bert",
+    "FeaturesOptions": "mlclf.strategies.features",
+    "FullOptions": "mlclf.strategies.full",
+    "HeadOnlyOptions": "mlclf.strategies.head_only",
+    "LabelSpace": "mlclf.labels",
+    "LoraOptions": "mlclf.strategies.lora",
+    "MultiLabelClassifier": "mlclf.classifier",
+    "Options": "mlclf.options",
+    "PartialOptions": "mlclf.strategies.partial",
+    "Report": "mlclf.report",
+    "Thresholds": "mlclf.thresholds",
+    "TrainingOptions": "mlclf.options",
+    "register_backbone": "mlclf.plugins",
+    "register_head": "mlclf.plugins",
+    "register_strategy": "mlclf.plugins",
+    "to_indicator": "mlclf.labels",
+}
+
+__all__ = [
+    "BceOptions",
+    "BertOptions",
+    "FeaturesOptions",
+    "FullOptions",
+    "HeadOnlyOptions",
+    "LabelSpace",
+    "LoraOptions",
+    "MultiLabelClassifier",
+    "Options",
+    "PartialOptions",
+    "Report",
+    "Thresholds",
+    "TrainingOptions",
+    "__version__",
+    "register_backbone",
+    "register_head",
+    "register_strategy",
+    "to_indicator",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mlclf' has no attribute {name!r}")
+    import importlib
+
+    try:
+        module = importlib.import_module(_HOMES[name])
+    except ModuleNotFoundError as error:
+        from mlclf.exceptions import MissingExtraError
+
+        if error.name and error.name.split(".")[0] in ("torch", "transformers", "peft", "accelerate", "sklearn"):
+            raise MissingExtraError(
+                f"mlclf.{name} needs {error.name!r}, which is not installed. Install it with: pip install 'mlclf[train]'"
+            ) from error
+        raise
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,167 @@
+"""Manifest: what a saved folder says about itself, checked field by field when it is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mlclf.exceptions import BundleDamagedError, BundleError, BundleVersionError
+from mlclf.files import sha256
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+# Every file that a bundle may hold beside its manifest. Names outside the list are refused, so that no manifest can
+# point outside its folder.
+_FILE_NAME = re.compile(r"(backbone/)?[a-z_]+\.(safetensors|json|txt|model)")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ComponentEntry(_Part):
+    """A component by its registered name, with its options as JSON."""
+
+    name: str = Field(max_length=100)
+    options: dict[str, Any]
+
+
+class SourceEntry(_Part):
+    """Where the backbone's pretrained weights came from."""
+
+    kind: Literal["hub", "folder", "package", "none"]
+    name: str
+    revision: str | None = None
+    sha256: dict[str, str] = {}
+
+
+class FileEntry(_Part):
+    """Checksum and size of a file."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Manifest(_Part):
+    """Content of ``manifest.json``.
+
+    Parameters
+    ----------
+    format_version : int
+        Version of this layout.
+    mlclf : str
+        Version that wrote the folder.
+    components : dict of str to ComponentEntry
+        ``backbone``, ``strategy`` and ``head``.
+    plugins : list of dict
+        Plugins that the components come from.
+    labels : list of str or int
+        Label names in column order.
+    y_format : dict
+        Form in which ``predict`` answers.
+    positives, known : list of int
+        Label counts of the training rows.
+    thresholds : dict
+    calibrator : dict or None
+    training : dict
+        Training options.
+    history, metrics : dict
+        How training went, and the report on the validation rows.
+    backbone_weights : {"included", "external"}
+        Whether the folder holds every weight, or the pretrained ones come from ``source``.
+    source : SourceEntry
+    versions : dict of str to str
+        Packages used for training.
+    files : dict of str to FileEntry
+        Every other file of the folder.
+    """
+
+    format_version: int
+    mlclf: str
+    components: dict[Literal["backbone", "strategy", "head"], ComponentEntry]
+    plugins: list[dict[str, Any]]
+    labels: list[Annotated[str, Field(strict=True)] | Annotated[int, Field(strict=True)]] = Field(min_length=1)
+    y_format: dict[str, str]
+    positives: list[int]
+    known: list[int]
+    thresholds: dict[str, Any]
+    calibrator: dict[str, Any] | None
+    training: dict[str, Any]
+    history: dict[str, Any]
+    metrics: dict[str, Any]
+    backbone_weights: Literal["included", "external"]
+    source: SourceEntry
+    versions: dict[str, str]
+    files: dict[str, FileEntry]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of a saved folder, and the checksums of its files.
+
+    Raises
+    ------
+    BundleError
+        If the folder holds no manifest.
+    BundleVersionError
+        If the format is newer than this version of mlclf knows.
+    BundleDamagedError
+        If the manifest or a file is missing, truncated or altered.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise BundleError(
+            f"{str(folder)!r} is not a saved model: it has no {MANIFEST_NAME}. Give the folder that save() wrote."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleDamagedError(f"{path} is not valid JSON ({error}): the folder is damaged. Copy it again.") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise BundleVersionError(
+            f"{path} has format_version {version!r}; this version of mlclf reads {FORMAT_VERSION}. "
+            "Load it with the version of mlclf that saved it, or a newer one."
+        )
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleDamagedError(f"{path}: field {where!r} is wrong ({first['msg']}): the folder is damaged.") from error
+    check_files(folder, manifest)
+    return manifest
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Compare every file with its checksum.
+
+    Raises
+    ------
+    BundleDamagedError
+        Naming the first file that is missing, altered or not allowed.
+    """
+    for name, entry in manifest.files.items():
+        if not _FILE_NAME.fullmatch(name):
+            raise BundleDamagedError(f"The manifest of {str(folder)!r} lists {name!r}, which is no file of a saved model.")
+        path = folder / name
+        if not path.is_file():
+            raise BundleDamagedError(f"{path} is missing: the saved model is incomplete. Copy the whole folder again.")
+        if path.stat().st_size != entry.bytes or sha256(path) != entry.sha256:
+            raise BundleDamagedError(
+                f"{path} was altered or truncated: its SHA-256 differs from the manifest's. Copy the folder again from "
+                "where it was saved."
+            )
+
+
+def file_entries(folder: Path) -> dict[str, FileEntry]:
+    """Return checksum and size of every file in a folder."""
+    return {
+        path.relative_to(folder).as_posix(): FileEntry(sha256=sha256(path), bytes=path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -1,0 +1,247 @@
+"""Store: a model to a folder and back."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mlclf._version import __version__
+from mlclf.assembly import Parts, build_network, resolve_parts
+from mlclf.bundle.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    ComponentEntry,
+    Manifest,
+    SourceEntry,
+    file_entries,
+    read_manifest,
+)
+from mlclf.calibration import Calibrator
+from mlclf.exceptions import BackboneLoadError, BundleDamagedError, OptionsError
+from mlclf.files import replace_folder
+from mlclf.interfaces import LabelStatistics, Strategy
+from mlclf.labels import LabelSpace, YFormat
+from mlclf.model import Model
+from mlclf.network import MultiLabelNetwork
+from mlclf.options import TrainingOptions
+from mlclf.plugins import default_options, provenance, require
+from mlclf.thresholds import Thresholds
+from mlclf.training.history import History
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "scikit-learn")
+
+
+def save_model(model: Model, folder: str | os.PathLike[str], *, include_backbone: bool) -> None:
+    """Write a model into a folder, which is replaced only once everything is on disk.
+
+    Parameters
+    ----------
+    model : Model
+    folder : path
+        Made, or replaced if it is a saved model already.
+    include_backbone : bool
+        Whether pretrained weights that the strategy left alone are written too.
+
+    Raises
+    ------
+    OptionsError
+        If the folder exists and is something else than a saved model.
+    """
+    target = Path(folder)
+    if target.exists() and not (target / MANIFEST_NAME).is_file() and not _is_empty(target):
+        raise OptionsError(
+            f"{str(folder)!r} exists and is not a saved model: it would be replaced whole. Give a new folder name."
+        )
+    with replace_folder(target) as work:
+        (work / "backbone").mkdir()
+        model.network.backbone.save_files(work / "backbone")
+        strategy_state = model.strategy.state(model.network.backbone)
+        _write(work / "strategy.safetensors", strategy_state)
+        _write(work / "head.safetensors", _head_tensors(model.network))
+        rest = _other_weights(model.network, strategy_state)
+        # What full fine-tuning leaves alone (an unused table, a buffer) is not worth a second download.
+        included = include_backbone or _size(rest) <= _size(strategy_state)
+        if included:
+            _write(work / "backbone" / "weights.safetensors", rest)
+        manifest = _manifest(model, work, included=included)
+        (work / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+
+
+def load_model(
+    folder: str | os.PathLike[str],
+    device: torch.device,
+    *,
+    allow_plugins: Iterable[str] | None = None,
+    allow_plugin_version_mismatch: bool = False,
+) -> Model:
+    """Read a model from a folder.
+
+    No code is run that the folder names: components are found among what is installed, by registered name.
+
+    Parameters
+    ----------
+    folder : path
+    device : torch.device
+    allow_plugins : iterable of str or None
+        Plugins that may be imported; None allows every installed one.
+    allow_plugin_version_mismatch : bool
+        Load with another major version of a plugin than the model was saved with.
+
+    Raises
+    ------
+    BundleError
+        If the folder is not a saved model, damaged, or of an unknown version.
+    PluginError
+        If a plugin is needed and cannot be used.
+    BackboneLoadError
+        If pretrained weights that the folder does not hold are absent or not the same.
+    """
+    source = Path(folder)
+    manifest = read_manifest(source)
+    require(
+        manifest.plugins, allow_plugins=allow_plugins, allow_version_mismatch=allow_plugin_version_mismatch
+    )
+    parts = _parts(manifest)
+    statistics = LabelStatistics(
+        names=tuple(str(name) for name in manifest.labels),
+        positives=np.asarray(manifest.positives, dtype=np.int64),
+        known=np.asarray(manifest.known, dtype=np.int64),
+    )
+    network, strategy = _network(source, manifest, parts, statistics)
+    network.to(device).eval()
+    return Model(
+        parts=parts,
+        network=network,
+        strategy=strategy,
+        labels=LabelSpace(tuple(manifest.labels)),
+        y_format=YFormat(**manifest.y_format),
+        statistics=statistics,
+        thresholds=Thresholds.from_json(manifest.thresholds),
+        calibrator=None if manifest.calibrator is None else Calibrator.from_json(manifest.calibrator),
+        training=TrainingOptions(**manifest.training),
+        history=History.from_dict(manifest.history),
+        device=device,
+        metrics=manifest.metrics,
+    )
+
+
+def _network(
+    folder: Path, manifest: Manifest, parts: Parts, statistics: LabelStatistics
+) -> tuple[MultiLabelNetwork, Strategy]:
+    """Build the network and put the saved tensors into it."""
+    included = manifest.backbone_weights == "included"
+    network, strategy = build_network(
+        parts, statistics, folder=folder / "backbone" if included else None, read_weights=not included
+    )
+    if not included:
+        _check_source(manifest.source, asdict(network.backbone.source()))
+    with torch.no_grad():
+        if included:
+            _put(_other_weights(network, strategy.state(network.backbone)), folder / "backbone" / "weights.safetensors")
+        strategy.load_state(network.backbone, load_file(folder / "strategy.safetensors"))
+        _put(_head_tensors(network), folder / "head.safetensors")
+    return network, strategy
+
+
+def _check_source(saved: SourceEntry, found: dict[str, Any]) -> None:
+    """Refuse pretrained weights other than those that the model was trained on."""
+    same = saved.sha256 == found["sha256"] if saved.sha256 else saved.revision in (None, found["revision"])
+    if not same:
+        raise BackboneLoadError(
+            f"The pretrained weights {found['name']!r} are not those that this model was trained on: their checksum or "
+            f"revision differs. Put back {saved.name!r} (revision {saved.revision}), or save the model with "
+            "save(folder, include_backbone=True) where it was trained."
+        )
+
+
+def _head_tensors(network: MultiLabelNetwork) -> dict[str, Tensor]:
+    """Return tensors of head and pooling, by name."""
+    head = {f"head.{name}": tensor for name, tensor in network.head.state_dict().items()}
+    pooling = {f"pooling.{name}": tensor for name, tensor in network.backbone.pooling.state_dict().items()}
+    return {**head, **pooling}
+
+
+def _other_weights(network: MultiLabelNetwork, strategy_state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the backbone's tensors that the strategy does not save, each once where layers share it."""
+    tensors = [*network.backbone.model.named_parameters(), *network.backbone.model.named_buffers()]
+    persistent = set(network.backbone.model.state_dict())
+    return {name: t.detach() for name, t in tensors if name in persistent and name not in strategy_state}
+
+
+def _size(tensors: dict[str, Tensor]) -> int:
+    """Return the number of cells of some tensors."""
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def _put(own: dict[str, Tensor], path: Path) -> None:
+    """Copy saved tensors into existing ones of the same names and shapes."""
+    saved = load_file(path)
+    if set(own) != set(saved) or any(own[name].shape != tensor.shape for name, tensor in saved.items()):
+        differing = sorted(set(own) ^ set(saved)) or [n for n, t in saved.items() if own[n].shape != t.shape]
+        raise BundleDamagedError(f"{path}: tensors {differing[:3]} do not fit the model that the manifest describes.")
+    for name, tensor in own.items():
+        tensor.copy_(saved[name])
+
+
+def _parts(manifest: Manifest) -> Parts:
+    """Resolve the components that the manifest names."""
+    options = {}
+    for kind, entry in manifest.components.items():
+        try:
+            options[kind] = type(default_options(kind, entry.name))(**entry.options)
+        except OptionsError as error:
+            raise BundleDamagedError(f"The manifest's options of {kind} {entry.name!r} are not valid: {error}") from error
+    return resolve_parts(options["backbone"], options["strategy"], options["head"])
+
+
+def _manifest(model: Model, work: Path, *, included: bool) -> Manifest:
+    names = model.parts.names
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        mlclf=__version__,
+        components={
+            kind: ComponentEntry(name=name, options=getattr(model.parts, kind).model_dump(mode="json"))
+            for kind, name in names.items()
+        },
+        plugins=provenance(names),
+        labels=list(model.labels.names),
+        y_format=asdict(model.y_format),
+        positives=model.statistics.positives.tolist(),
+        known=model.statistics.known.tolist(),
+        thresholds=model.thresholds.to_json(),
+        calibrator=None if model.calibrator is None else model.calibrator.to_json(),
+        training=model.training.replace(checkpoint_dir=None, resume_from=None).model_dump(mode="json"),
+        history=model.history.to_dict(),
+        metrics=model.metrics,
+        backbone_weights="included" if included else "external",
+        source=SourceEntry(**asdict(model.network.backbone.source())),
+        versions=_versions(),
+        files=file_entries(work),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())

@@ -1,0 +1,61 @@
+"""Nested parameters of the estimator: ``set_params(strategy__r=16)`` on names and on options objects."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from sklearn.base import BaseEstimator
+
+from mlclf.exceptions import OptionsError
+from mlclf.options import Options, TrainingOptions
+from mlclf.plugins import default_options
+
+_COMPONENTS = ("backbone", "strategy", "head")
+
+
+class NestedOptionsMixin(BaseEstimator):
+    """Reads and sets options inside components, as scikit-learn's nested estimators do.
+
+    A component given by name is turned into its default options when one of its options is set. Options objects are
+    replaced, never changed, so that a search leaks nothing into the caller's objects; values are checked in ``fit``,
+    so that one bad candidate costs a search that candidate only.
+    """
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``<component>__<option>`` reaches into a component.
+
+        Parameters
+        ----------
+        **params
+            Names of :meth:`get_params` and values.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        OptionsError
+            If a component has no option of that name.
+        ValueError
+            If the estimator has no parameter of that name.
+        """
+        nested = {name: value for name, value in params.items() if "__" in name}
+        # Whole components first: a grid over {"strategy": [...], "strategy__r": [...]} sets both at once.
+        super().set_params(**{name: value for name, value in params.items() if name not in nested})
+        for name, value in nested.items():
+            part, _, option = name.partition("__")
+            setattr(self, part, self._options_of(part).replace(**{option: value}))
+        return self
+
+    def _options_of(self, part: str) -> Options:
+        """Return the options object of a component, or that of its name."""
+        valid = (*_COMPONENTS, "training")
+        if part not in valid:
+            raise OptionsError(f"{part!r} has no options to set. Parameters with options: {', '.join(valid)}.")
+        value = getattr(self, part)
+        if isinstance(value, Options):
+            return value
+        if part == "training" and value is None:
+            return TrainingOptions()
+        return default_options(part, value)
