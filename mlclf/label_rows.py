@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, TypeAlias
+from itertools import chain, repeat
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlclf.exceptions import InvalidInputError
-
-Label: TypeAlias = str | int
-"""A label's name: text, or a whole number."""
+from mlclf.label_names import is_label_type
 
 _ROW_TYPES = (list, tuple, set, frozenset, np.ndarray)
+# What a dictionary may say of a label; 0, 1 and -1 are equal to and hash like their bool and float twins.
+_STATES = {1: 1, 0: 0, -1: -1, None: -1}
+_ILLEGAL = 2
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class LabelRows:
     labels : list of str or int, length n_entries
         The label of each entry, as it was given.
     states : ndarray of int8, shape (n_entries,), or None
-        1 where the label applies, 0 where not, -1 where nobody knows; None where all apply.
+        1 where the label applies, 0 where not, -1 where it is not known; None where all apply.
     width : int or None
-        Entries of every row where all rows are ordered, equally long and hold nothing but 0 and 1, so that they may
-        be meant as rows of an indicator matrix; otherwise None.
+        Entries of every row where all rows are ordered, equally long and hold nothing but 0, 1 and -1, so that they
+        may be meant as rows of an indicator matrix; otherwise None.
     """
 
     counts: NDArray[np.int64]
@@ -40,21 +41,13 @@ class LabelRows:
     states: NDArray[np.int8] | None = None
     width: int | None = None
 
+    def __len__(self) -> int:
+        return len(self.counts)
+
     @property
     def owners(self) -> NDArray[np.int64]:
         """Row of each entry, shape (n_entries,)."""
-        return np.repeat(np.arange(len(self.counts)), self.counts)
-
-
-def as_label(value: Any) -> Label:
-    """Return a label as a plain ``str`` or ``int``, whatever subclass or NumPy type it came in."""
-    # str(value) would give "Mood.JOY" for a member of a str enumeration.
-    return str.__str__(value) if isinstance(value, str) else int(value)
-
-
-def is_label_type(kind: type) -> bool:
-    """Return whether values of a type can be label names."""
-    return issubclass(kind, (str, int, np.integer)) and not issubclass(kind, bool)
+        return np.repeat(np.arange(len(self.counts), dtype=np.int64), self.counts)
 
 
 def read_rows(rows: Sequence[Any]) -> LabelRows:
@@ -63,7 +56,8 @@ def read_rows(rows: Sequence[Any]) -> LabelRows:
     Parameters
     ----------
     rows : sequence
-        One collection of labels for each sample; or for each sample a dictionary of label and True, False or None.
+        One collection of labels for each sample; or for each sample a dictionary of label and True (applies), False
+        (does not) or None (not known).
 
     Returns
     -------
@@ -75,87 +69,79 @@ def read_rows(rows: Sequence[Any]) -> LabelRows:
         If a row is no collection of labels, or an entry is no label.
     """
     kinds = set(map(type, rows))
-    if kinds and all(issubclass(kind, dict) for kind in kinds):
+    if all(issubclass(kind, dict) for kind in kinds):
         return _read_dicts(rows)
     for kind in kinds:
         if not issubclass(kind, _ROW_TYPES):
             _refuse_row(rows, kind)
-    flat = list(chain.from_iterable(row.tolist() if isinstance(row, np.ndarray) else row for row in rows)
-                if any(issubclass(kind, np.ndarray) for kind in kinds) else chain.from_iterable(rows))
-    counts = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    if any(issubclass(kind, np.ndarray) for kind in kinds):
+        rows = _without_arrays(rows)
+    flat = list(chain.from_iterable(rows))
+    counts = _lengths(rows)
     _check_entries(flat, counts)
-    return LabelRows(counts, flat, width=_indicator_width(kinds, flat, counts))
+    ordered = not any(issubclass(kind, (set, frozenset)) for kind in kinds)
+    return LabelRows(counts, flat, width=_indicator_width(flat, counts) if ordered else None)
+
+
+def refuse_nested_indicator(read: LabelRows, n_labels: int | None) -> None:
+    """Raise where rows look like those of an indicator matrix rather than lists of the labels 0 and 1.
+
+    Parameters
+    ----------
+    read : LabelRows
+    n_labels : int or None
+        Columns that an indicator matrix would have; None where that is not known.
+    """
+    width = read.width
+    if width is None:
+        return
+    starts = range(0, len(read.labels), width)
+    repeats = any(len(set(read.labels[start : start + width])) < width for start in starts)
+    if repeats or (width > 1 if n_labels is None else width == n_labels):
+        raise InvalidInputError(
+            f"Y is a nested list whose {len(read)} rows have {width} entries 0 or 1 each, which may mean an indicator "
+            "matrix or the labels 0 and 1. Pass np.asarray(Y) for an indicator matrix, [set(row) for row in Y] for "
+            "labels."
+        )
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None, NaN, or pandas' NA or NaT."""
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _read_dicts(rows: Sequence[dict[Any, Any]]) -> LabelRows:
-    counts = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    counts = _lengths(rows)
     flat = list(chain.from_iterable(rows))
     _check_entries(flat, counts)
-    states = np.fromiter(map(_state, chain.from_iterable(row.values() for row in rows)), dtype=np.int8, count=len(flat))
-    if (states == 2).any():
-        entry = int(np.argmax(states == 2))
-        row = _row_of(entry, counts)
-        raise InvalidInputError(
-            f"Row {row} of Y says {rows[row][flat[entry]]!r} of label {flat[entry]!r}; allowed are True (applies), "
-            "False (does not) and None (not known). Leave a label out where it does not apply."
-        )
+    said = list(chain.from_iterable(row.values() for row in rows))
+    if any(kind.__hash__ is None for kind in set(map(type, said))):
+        said = [_ILLEGAL if type(value).__hash__ is None else value for value in said]
+    states = np.fromiter(map(_STATES.get, said, repeat(_ILLEGAL)), dtype=np.int8, count=len(said))
+    for entry in np.flatnonzero(states == _ILLEGAL).tolist():
+        if not is_missing(said[entry]):
+            _refuse_state(rows, flat[entry], _row_of(entry, counts))
+        states[entry] = -1
     return LabelRows(counts, flat, states)
 
 
-def _state(value: Any) -> int:
-    """Return 1, 0 or -1 (not known) for a dictionary's value; 2 where it is none of those."""
-    if value is None or value != value:
-        return -1
-    if isinstance(value, (bool, int, float, np.bool_, np.number)) and value in (0, 1, -1):
-        return int(value)
-    return 2
+def _lengths(rows: Sequence[Any]) -> NDArray[np.int64]:
+    return np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
 
 
-def _refuse_row(rows: Sequence[Any], kind: type) -> None:
-    """Raise for the first row of a type that holds no labels, saying what to write instead."""
-    number = next(i for i, row in enumerate(rows) if type(row) is kind)
-    row = rows[number]
-    if row is None or row != row:
-        raise InvalidInputError(
-            f"Row {number} of Y is {row!r}. Write [] where no label applies; leave the row out where nothing is known."
-        )
-    if isinstance(row, (str, bytes, bool, int, float, np.generic)):
-        raise InvalidInputError(
-            f"Row {number} of Y must be a collection of labels, got {row!r}: one label a row is a single-label "
-            "column. Wrap each in a list: [[label] for label in Y]."
-        )
-    if isinstance(row, dict):
-        raise InvalidInputError(f"Row {number} of Y is a dict and others are not. Use one form for all rows.")
-    raise InvalidInputError(
-        f"Row {number} of Y must be a list, tuple or set of labels, got {type(row).__name__}. "
-        "Turn it into a list of label names."
-    )
+def _without_arrays(rows: Sequence[Any]) -> list[Any]:
+    for number, row in enumerate(rows):
+        if isinstance(row, np.ndarray) and row.ndim != 1:
+            raise InvalidInputError(f"Row {number} of Y must be a 1-D array of labels, got shape {row.shape}.")
+    return [row.tolist() if isinstance(row, np.ndarray) else row for row in rows]
 
 
-def _check_entries(flat: list[Any], counts: NDArray[np.int64]) -> None:
-    """Raise unless every entry can be a label."""
-    for kind in set(map(type, flat)):
-        if not is_label_type(kind):
-            _refuse_entry(flat, counts, kind)
-    if "" in flat:
-        raise InvalidInputError(
-            f"Row {_row_of(flat.index(''), counts)} of Y holds an empty label name ''. "
-            "Write [] where no label applies (note that ''.split(',') gives [''])."
-        )
-
-
-def _refuse_entry(flat: list[Any], counts: NDArray[np.int64], kind: type) -> None:
-    entry = next(i for i, label in enumerate(flat) if type(label) is kind)
-    value, row = flat[entry], _row_of(entry, counts)
-    if isinstance(value, (bool, float, np.bool_, np.floating)):
-        raise InvalidInputError(
-            f"Row {row} of Y holds {value!r}, which is no label name (str or int). For an indicator matrix pass "
-            "np.asarray(Y); for labels pass their names."
-        )
-    raise InvalidInputError(
-        f"Row {row} of Y holds {value!r} of type {kind.__name__}; label names must be str or int. "
-        "Convert each to str, or drop it."
-    )
+def _indicator_width(flat: list[Any], counts: NDArray[np.int64]) -> int | None:
+    """Return the common length of rows that may be meant as rows of an indicator matrix."""
+    width = int(counts[0])
+    return width if width and (counts == width).all() and set(flat) <= {0, 1, -1} else None
 
 
 def _row_of(entry: int, counts: NDArray[np.int64]) -> int:
@@ -163,11 +149,51 @@ def _row_of(entry: int, counts: NDArray[np.int64]) -> int:
     return int(np.searchsorted(np.cumsum(counts), entry, side="right"))
 
 
-def _indicator_width(kinds: Iterable[type], flat: list[Any], counts: NDArray[np.int64]) -> int | None:
-    """Return the common length of rows that may be meant as rows of an indicator matrix."""
-    if not len(counts) or any(issubclass(kind, (set, frozenset)) for kind in kinds):
-        return None
-    width = int(counts[0])
-    if width == 0 or (counts != width).any() or not set(flat) <= {0, 1}:
-        return None
-    return width
+def _check_entries(flat: list[Any], counts: NDArray[np.int64]) -> None:
+    """Raise unless every entry can be a label."""
+    for kind in set(map(type, flat)):
+        if not is_label_type(kind):
+            entry = next(place for place, label in enumerate(flat) if type(label) is kind)
+            _refuse_entry(flat[entry], _row_of(entry, counts))
+    if "" in flat:
+        raise InvalidInputError(
+            f"Row {_row_of(flat.index(''), counts)} of Y holds the empty label name ''. "
+            "Write [] where no label applies (''.split(',') gives [''])."
+        )
+
+
+def _refuse_row(rows: Iterable[Any], kind: type) -> None:
+    """Raise for the first row of a type that holds no labels, saying what to write instead."""
+    number, row = next((number, row) for number, row in enumerate(rows) if type(row) is kind)
+    if is_missing(row):
+        raise InvalidInputError(
+            f"Row {number} of Y is {row!r}. Write [] where no label applies; leave the row out where nothing is known."
+        )
+    if isinstance(row, (str, bytes, int, float, np.generic)):
+        raise InvalidInputError(
+            f"Row {number} of Y must be a collection of labels, got {row!r}: Y is a single-label column. "
+            "Wrap each label in a list: [[label] for label in Y]."
+        )
+    if isinstance(row, dict):
+        raise InvalidInputError(f"Row {number} of Y is a dict and others are not. Use one form for all rows.")
+    raise InvalidInputError(
+        f"Row {number} of Y must be a list, tuple or set of labels, got {kind.__name__}. "
+        "Turn it into a list of label names."
+    )
+
+
+def _refuse_entry(value: Any, row: int) -> None:
+    """Raise for an entry that is no label name, saying what was probably meant."""
+    hint = "Convert it to str, or drop it."
+    if isinstance(value, (bool, float, np.bool_, np.floating)) or value is None:
+        hint = "For an indicator matrix pass np.asarray(Y, dtype=float)."
+    raise InvalidInputError(
+        f"Row {row} of Y holds {value!r} of type {type(value).__name__}; label names must be str or int. {hint}"
+    )
+
+
+def _refuse_state(rows: Sequence[dict[Any, Any]], label: Any, row: int) -> None:
+    raise InvalidInputError(
+        f"Row {row} of Y says {rows[row][label]!r} of label {label!r}; allowed are True (applies), False (does not) "
+        "and None (not known)."
+    )

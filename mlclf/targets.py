@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mlclf.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array
+    from mlclf.label_cells import Csr
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +41,8 @@ class Targets:
     [[1.0, 1.0], [0.0, 1.0]]
     """
 
-    indicator: csr_array[Any, tuple[int, int]]
-    unknown: csr_array[Any, tuple[int, int]] | None = None
+    indicator: Csr
+    unknown: Csr | None = None
     dropped_per_row: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
@@ -144,7 +144,30 @@ def check_trainable(targets: Targets) -> None:
         )
 
 
-def _flat_cells(matrix: csr_array[Any, tuple[int, int]], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def csr_of_ones(
+    rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, int], dtype: type[np.generic]
+) -> Csr:
+    """Return a sorted CSR matrix of ones; a cell that is named twice is stored once.
+
+    Parameters
+    ----------
+    rows, columns : ndarray of int64, shape (n_cells,)
+    shape : tuple of int
+    dtype : NumPy type
+
+    Returns
+    -------
+    csr_array, shape as asked for
+    """
+    from scipy.sparse import csr_array
+
+    matrix = csr_array((np.ones(len(rows), dtype=np.bool_), (rows, columns)), shape=shape)
+    matrix.sum_duplicates()
+    typed: Csr = matrix.astype(dtype)
+    return typed
+
+
+def _flat_cells(matrix: Csr, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the places of the stored cells of some rows in a C-ordered array of shape (n, n_columns)."""
     starts = matrix.indptr[rows].astype(np.int64)
     lengths = matrix.indptr[rows + 1] - starts
@@ -152,4 +175,5 @@ def _flat_cells(matrix: csr_array[Any, tuple[int, int]], rows: NDArray[np.int64]
     total = int(ends[-1]) if len(rows) else 0
     stored = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
     owners = np.repeat(np.arange(len(rows), dtype=np.int64), lengths)
-    return owners * matrix.shape[1] + matrix.indices[stored]
+    places: NDArray[np.int64] = owners * matrix.shape[1] + matrix.indices[stored]
+    return places
