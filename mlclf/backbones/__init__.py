@@ -1,0 +1,1 @@
+"""The built-in backbones: what reads the text."""

@@ -1,0 +1,173 @@
+"""Building a transformers encoder from a cleaned configuration and safetensors weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+from transformers.utils import logging as transformers_logging
+
+from mlclf.exceptions import BackboneLoadError
+from mlclf.interfaces import LoadRequest
+
+# Architectures that number positions from pad_token_id + 1, so that so many of their positions are never used.
+_OFFSET_POSITIONS = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "esm",
+        "ibert",
+        "longformer",
+        "luke",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
+
+# What the architectures call the dropout of hidden states, attention and embeddings.
+_DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "dropout",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+)
+
+
+def make_config(values: dict[str, Any], name: str, dropout: float | None) -> PreTrainedConfig:
+    """Return the configuration object of an encoder.
+
+    Parameters
+    ----------
+    values : dict
+        A configuration cleaned by :func:`mlclf.backbones.files.read_config`.
+    name : str
+        The model's name, for errors.
+    dropout : float or None
+        Dropout to use instead of the model's own.
+
+    Raises
+    ------
+    BackboneLoadError
+        If the architecture is unknown or no encoder.
+    """
+    architecture = values["model_type"]
+    if architecture not in CONFIG_MAPPING:
+        raise BackboneLoadError(
+            f"Model {name!r} has the architecture {architecture!r}, which the installed transformers does not have. "
+            "mlclf never runs code of a model repository: choose another model, or upgrade transformers."
+        )
+    config = CONFIG_MAPPING[architecture].from_dict(values)
+    _check_encoder(config, name)
+    if dropout is not None:
+        for key in _DROPOUTS:
+            if hasattr(config, key):
+                setattr(config, key, dropout)
+    return config
+
+
+def _check_encoder(config: PreTrainedConfig, name: str) -> None:
+    kind = type(config)
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
+    if causal or getattr(config, "is_decoder", False):
+        raise BackboneLoadError(
+            f"Model {name!r} ({config.model_type}) is a causal language model; backbone 'bert' reads encoders. "
+            f'Use backbone="llm" for it, or choose an encoder.'
+        )
+    if getattr(config, "is_encoder_decoder", False) or kind not in MODEL_MAPPING:
+        raise BackboneLoadError(
+            f"Model {name!r} ({config.model_type}) is no encoder of the BERT family. Choose a model such as "
+            "'sentence-transformers/all-MiniLM-L6-v2', 'FacebookAI/roberta-base' or 'answerdotai/ModernBERT-base'."
+        )
+
+
+def position_limit(config: PreTrainedConfig) -> int | None:
+    """Return how many tokens a model can read at once, or None where its configuration gives no limit."""
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if positions is None or config.model_type not in _OFFSET_POSITIONS:
+        return positions
+    return positions - int(config.pad_token_id) - 1
+
+
+def build_model(config: PreTrainedConfig, folder: Path | None, request: LoadRequest, attention: str) -> PreTrainedModel:
+    """Return the encoder, in evaluation mode.
+
+    Parameters
+    ----------
+    config : PreTrainedConfig
+        From :func:`make_config`.
+    folder : Path or None
+        Folder with safetensors weights; None starts from random weights.
+    request : LoadRequest
+        Type and quantisation of the weights.
+    attention : str
+        Name of the attention function wanted; eager attention is taken where the model has only that.
+
+    Raises
+    ------
+    BackboneLoadError
+        If weights are missing or do not fit.
+    """
+    kind = _model_class(config)
+    implementation = attention if getattr(kind, "_supports_sdpa", False) else "eager"
+    extra = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind.__init__).parameters else {}
+    if folder is None:
+        config._attn_implementation = implementation
+        return kind(config, **extra).to(request.dtype).eval()
+    if request.quantization is not None:
+        extra["quantization_config"] = request.quantization
+    with _quiet():
+        model, report = _read_weights(kind, config, folder, request, {"attn_implementation": implementation, **extra})
+    if missing := sorted(report["missing_keys"]):
+        raise BackboneLoadError(
+            f"The weights in {str(folder)!r} lack {len(missing)} tensors of {kind.__name__}, such as {missing[0]!r}: "
+            "they are of another architecture than config.json says, or incomplete."
+        )
+    return model.eval()
+
+
+def _read_weights(
+    kind: type[PreTrainedModel], config: PreTrainedConfig, folder: Path, request: LoadRequest, extra: dict[str, Any]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    try:
+        return kind.from_pretrained(
+            folder,
+            config=config,
+            dtype=request.dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **extra,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BackboneLoadError(f"The weights in {str(folder)!r} cannot be read as {kind.__name__}: {error}") from error
+
+
+def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    kind = MODEL_MAPPING[type(config)]
+    return kind[0] if isinstance(kind, tuple) else kind
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from reporting unused tensors and drawing a bar; what matters is checked here."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

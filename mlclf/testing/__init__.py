@@ -1,0 +1,5 @@
+"""Tools for testing plugins and programs that use mlclf: small models and texts that need no network."""
+
+from mlclf.testing.fakes import tiny_encoder, tiny_labels, tiny_texts, tiny_tokenizer
+
+__all__ = ["tiny_encoder", "tiny_labels", "tiny_texts", "tiny_tokenizer"]
