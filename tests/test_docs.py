@@ -1,0 +1,162 @@
+"""The documentation is true: its code runs, its options and hooks are those of the code."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import pytest
+import yaml
+
+from mlclf.datasets import make_feedback
+from mlclf.options import Options, TrainingOptions
+from mlclf.plugins.hookspecs import HOOKS, Hooks
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Pages whose Python blocks are run from top to bottom, as a reader would. A block below a line
+# "<!-- not run: reason -->" is only compiled.
+RUN = [
+    "README.md",
+    "docs/index.md",
+    "docs/quickstart.md",
+    "docs/concepts.md",
+    "docs/data.md",
+    "docs/missing-labels.md",
+    "docs/long-documents.md",
+    "docs/thresholds.md",
+    "docs/strategies.md",
+    "docs/scikit-learn.md",
+    "docs/plugins.md",
+]
+FENCE = re.compile(
+    r"(?P<note><!-- not run: [^>]+ -->\n)?^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^(?P=indent)```\n",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+class Block(NamedTuple):
+    page: str
+    line: int
+    language: str
+    code: str
+    run: bool
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for match in FENCE.finditer(text):
+        code = re.sub(rf"^{match['indent']}", "", match["code"], flags=re.MULTILINE)
+        line = text.count("\n", 0, match.start("code")) + 1
+        yield Block(str(page.relative_to(ROOT)), line, match["language"], code, match["note"] is None)
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page}:{block.line}")
+def test_code_block_is_well_formed(block: Block) -> None:
+    if block.language in {"python", "py"}:
+        compile(block.code, f"{block.page}:{block.line}", "exec")
+    elif block.language == "toml":
+        tomllib.loads(block.code)
+    elif block.language == "json":
+        json.loads(block.code)
+    elif block.language == "yaml":
+        yaml.safe_load(block.code)
+    elif block.language in {"bash", "sh"}:
+        subprocess.run(["bash", "-n"], input=block.code, text=True, check=True)
+    else:
+        assert block.language in {"text", "console", "mermaid", "make"}, f"unknown language {block.language!r}"
+
+
+@pytest.mark.skipif(
+    not [entry for entry in entry_points(group="mlclf") if entry.name == "minilm"],
+    reason="the pages use the plugin mlclf-minilm, which is not installed",
+)
+@pytest.mark.parametrize("page", RUN)
+def test_page_runs_from_top_to_bottom(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mlclf.datasets.make_feedback", small_corpus)
+    namespace: dict[str, Any] = {"__name__": "page", **sample_data()}
+    for block in blocks(ROOT / page):
+        if block.run and block.language == "python":
+            # The line numbers of a traceback are the page's own.
+            code = "\n" * (block.line - 1) + block.code
+            exec(compile(code, page, "exec"), namespace)
+
+
+def small_corpus(n_samples: int = 64, **given: Any) -> Any:
+    """The made corpus, cut to a size that trains in seconds."""
+    return make_feedback(min(n_samples, 64), **given)
+
+
+def sample_data() -> dict[str, Any]:
+    """The names that pages use without defining them: the reader's own texts and labels."""
+    train, test = make_feedback(64), make_feedback(24, random_state=1)
+    return {
+        "texts": train.texts,
+        "labels": train.labels,
+        "test_texts": test.texts,
+        "test_labels": test.labels,
+        "new_texts": test.texts[:8],
+    }
+
+
+def options_classes() -> list[type[Options]]:
+    """Options of training, of every built-in component and of every loss."""
+    from mlclf.losses import LOSSES
+    from mlclf.plugins.builtins import BUILTINS
+
+    components = [load(spec.options) for specs in BUILTINS.values() for spec in specs]
+    return [TrainingOptions, *components, *(loss.Options for loss in LOSSES.values())]
+
+
+def load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def choices(options: type[Options]) -> list[str]:
+    """Names of the options that have more than one possible value."""
+    fields = options.model_fields.items()
+    return [
+        name
+        for name, field in fields
+        if get_origin(field.annotation) is not Literal or len(get_args(field.annotation)) > 1
+    ]
+
+
+@pytest.mark.parametrize("options", options_classes(), ids=lambda options: options.__name__)
+def test_every_option_is_explained(options: type[Options]) -> None:
+    explained = re.findall(r"^\s*(\w+) : ", options.__doc__ or "", re.MULTILINE)
+    assert sorted(explained) == sorted(choices(options))
+
+
+@pytest.mark.parametrize("options", [o for o in options_classes() if choices(o)], ids=lambda options: options.__name__)
+def test_every_options_class_stands_in_the_reference(options: type[Options]) -> None:
+    page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+    assert f"{{{{ options {options.__module__}.{options.__qualname__} }}}}" in page
+
+
+@pytest.mark.parametrize("hook", HOOKS.values())
+def test_every_hook_is_documented_with_its_signature(hook: str) -> None:
+    arguments = [name for name in inspect.signature(getattr(Hooks, hook)).parameters if name != "self"]
+    page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    assert f"def {hook}({', '.join(arguments)}) -> Iterable[ComponentSpec]" in page
+
+
+def test_architecture_names_every_module() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    names = {
+        path.name for path in (ROOT / "mlclf").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert sorted(name for name in names - {"__init__.py"} if f"{name}" not in page) == []
