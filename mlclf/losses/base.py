@@ -1,0 +1,115 @@
+"""What all losses share: precision, unknown cells, weights of labels and one figure a sample."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from mlclf.exceptions import InvalidInputError
+from mlclf.options import Options
+
+if TYPE_CHECKING:
+    from mlclf.interfaces.head import LabelStatistics
+
+
+class LossOptions(Options):
+    """Base of the parameters of a loss; ``name`` is the name under which the loss is known."""
+
+    name: str = ""
+
+
+OptionsType = TypeVar("OptionsType", bound=LossOptions)
+
+
+class MultiLabelLoss(nn.Module, ABC, Generic[OptionsType]):
+    """Base of losses of logits, targets and a mask of known cells.
+
+    A loss is computed in float32, whatever the type of the logits (float64 stays float64). Cells that are not known
+    have no part in it, whatever stands in them.
+
+    Parameters
+    ----------
+    options : LossOptions or None
+        Parameters of the loss, of the class named in ``Options``; None takes the defaults.
+    label_weights : Tensor of float32, shape (n_labels,), or None
+        How often a cell counts where the label applies; once for every label where None.
+    """
+
+    Options: ClassVar[type[LossOptions]]
+    label_weights: Tensor | None
+
+    def __init__(self, options: OptionsType | None = None, label_weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.options: OptionsType = cast(OptionsType, self.Options()) if options is None else options
+        # Not persistent: the weights follow from options and label counts, and these are saved already.
+        self.register_buffer("label_weights", label_weights, persistent=False)
+
+    @classmethod
+    def from_statistics(cls, options: OptionsType, statistics: LabelStatistics, label_weights: Tensor | None) -> Self:
+        """Return the loss for the labels counted; losses that use the counts override this."""
+        return cls(options, label_weights)
+
+    def forward(self, logits: Tensor, targets: Tensor, known: Tensor | None = None) -> Tensor:
+        """Return the loss of each sample.
+
+        Parameters
+        ----------
+        logits : Tensor of any float type, shape (n_samples, n_labels)
+        targets : Tensor of float, int or bool, shape (n_samples, n_labels)
+            1 where the label applies, 0 where it does not.
+        known : Tensor of bool, shape (n_samples, n_labels), or None
+            False where it is not known whether the label applies; None where all cells are known.
+
+        Returns
+        -------
+        Tensor of float32, shape (n_samples,)
+            0 where no cell of a sample is known.
+
+        Raises
+        ------
+        InvalidInputError
+            If the shapes differ.
+        """
+        _check_shape("targets", targets, logits)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        targets = targets.to(logits.dtype)
+        if known is not None:
+            _check_shape("known", known, logits)
+            targets = targets.masked_fill(~known, 0.0)
+        return self.rows(logits, targets, known)
+
+    @abstractmethod
+    def rows(self, logits: Tensor, targets: Tensor, known: Tensor | None) -> Tensor:
+        """Return the loss of each sample; targets have the logits' type and are 0 where they are not known."""
+
+
+class CellLoss(MultiLabelLoss[OptionsType]):
+    """Base of losses that are a mean over cells, a cell being one sample and one label."""
+
+    @abstractmethod
+    def cells(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of every cell, shape (n_samples, n_labels), before ``label_weights``."""
+
+    def rows(self, logits: Tensor, targets: Tensor, known: Tensor | None) -> Tensor:
+        """Return the mean over the known cells of each sample."""
+        cells = self.cells(logits, targets)
+        if self.label_weights is not None:
+            cells = cells * torch.where(targets > 0, self.label_weights, 1.0)
+        if known is None:
+            return cells.mean(dim=1)
+        return cells.masked_fill(~known, 0.0).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+
+
+def signed(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the logit of the right answer: the logit itself where the label applies, and negated where not."""
+    return logits * (2 * targets - 1)
+
+
+def _check_shape(name: str, tensor: Tensor, logits: Tensor) -> None:
+    if tensor.shape != logits.shape:
+        raise InvalidInputError(
+            f"A loss needs {name} of the logits' shape {tuple(logits.shape)}, got {tuple(tensor.shape)}."
+        )
