@@ -44,7 +44,7 @@ def checked_names(names: Iterable[Any]) -> tuple[Label, ...]:
     Raises
     ------
     InvalidInputError
-        If a name is neither str nor int, is empty, or occurs twice, or there is none.
+        If a name is neither str nor int, is empty, or occurs twice (1 and "1" count as one), or there is none.
     """
     if isinstance(names, (str, bytes)):
         raise InvalidInputError(f"classes must be a sequence of labels, got a single str. Wrap it: [{names!r}].")
@@ -58,6 +58,10 @@ def checked_names(names: Iterable[Any]) -> tuple[Label, ...]:
     if len(set(plain)) < len(plain):
         twice = next(name for place, name in enumerate(plain) if name in plain[:place])
         raise InvalidInputError(f"Label {twice!r} occurs twice among classes or columns. Name each label once.")
+    alike = {str(name) for name in plain if isinstance(name, int)} & {name for name in plain if isinstance(name, str)}
+    if alike:
+        number = alike.pop()
+        raise InvalidInputError(f"Labels {number} and {number!r} read alike in reports and files. Rename one of them.")
     return plain
 
 
