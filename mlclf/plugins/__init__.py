@@ -1,0 +1,45 @@
+"""Plugins: components from installed packages, beside those that come with mlclf.
+
+:mod:`mlclf.plugins.hookspecs` shows a whole plugin. Importing this package imports no torch, and no plugin.
+"""
+
+from mlclf.plugins.hookspecs import API_VERSION, hookimpl, hookspec
+from mlclf.plugins.manager import PluginManager
+from mlclf.plugins.provenance import PluginEntry, provenance, require
+from mlclf.plugins.records import PluginLoadWarning, PluginRecord
+from mlclf.plugins.registry import (
+    component_names,
+    component_specs,
+    find_component,
+    get_manager,
+    register_backbone,
+    register_head,
+    register_strategy,
+    resolve,
+    use_manager,
+)
+from mlclf.plugins.spec import KINDS, ComponentSpec, Kind
+
+__all__ = [
+    "API_VERSION",
+    "KINDS",
+    "ComponentSpec",
+    "Kind",
+    "PluginEntry",
+    "PluginLoadWarning",
+    "PluginManager",
+    "PluginRecord",
+    "component_names",
+    "component_specs",
+    "find_component",
+    "get_manager",
+    "hookimpl",
+    "hookspec",
+    "provenance",
+    "register_backbone",
+    "register_head",
+    "register_strategy",
+    "require",
+    "resolve",
+    "use_manager",
+]

@@ -1,0 +1,66 @@
+"""The components that come with mlclf, declared by the same records as those of plugins.
+
+They stand in a table instead of entry points so that they are found without package metadata too: from a zip file,
+a vendored copy or a source tree.
+"""
+
+from __future__ import annotations
+
+from mlclf.plugins.spec import ComponentSpec, Kind
+
+BUILTINS: dict[Kind, tuple[ComponentSpec, ...]] = {
+    "backbone": (
+        ComponentSpec(
+            name="bert",
+            target="mlclf.backbones.bert:BertBackbone",
+            options="mlclf.backbones.bert:BertOptions",
+            summary="Any encoder of the BERT family, by model id or folder",
+            families=("encoder",),
+            exportable=True,
+        ),
+    ),
+    "strategy": (
+        ComponentSpec(
+            name="full",
+            target="mlclf.strategies.full:FullStrategy",
+            options="mlclf.strategies.full:FullOptions",
+            summary="Fine-tune all weights",
+        ),
+        ComponentSpec(
+            name="head-only",
+            target="mlclf.strategies.head_only:HeadOnlyStrategy",
+            options="mlclf.strategies.head_only:HeadOnlyOptions",
+            summary="Train head and pooling over a constant backbone",
+        ),
+        ComponentSpec(
+            name="partial",
+            target="mlclf.strategies.partial:PartialStrategy",
+            options="mlclf.strategies.partial:PartialOptions",
+            summary="Fine-tune the last layers",
+        ),
+        ComponentSpec(
+            name="features",
+            target="mlclf.strategies.features:FeaturesStrategy",
+            options="mlclf.strategies.features:FeaturesOptions",
+            summary="Train the head on features that are computed once",
+        ),
+        ComponentSpec(
+            name="lora",
+            target="mlclf.strategies.lora:LoraStrategy",
+            options="mlclf.strategies.lora:LoraOptions",
+            summary="Low-rank updates of linear layers (LoRA, DoRA, rsLoRA)",
+        ),
+    ),
+    "head": (
+        ComponentSpec(
+            name="bce",
+            target="mlclf.heads.bce:BceHead",
+            options="mlclf.heads.bce:BceOptions",
+            summary="One logit a label from pooled features, linear or MLP",
+            exportable=True,
+        ),
+    ),
+}
+
+# Plugins published by this project: for these alone an error may name the package to install.
+FIRST_PARTY_PACKAGES: dict[str, str] = {"minilm": "mlclf-minilm"}

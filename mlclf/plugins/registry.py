@@ -1,0 +1,249 @@
+"""From the name or the options that a user gives to a component's classes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from mlclf.exceptions import OptionsError, UnknownComponentError
+from mlclf.options import Options
+from mlclf.plugins.builtins import BUILTINS
+from mlclf.plugins.manager import PluginManager
+from mlclf.plugins.spec import KINDS, LOCAL_ID, RESERVED_IDS, ComponentSpec, Kind, is_component_name, plugin_id_of
+from mlclf.plugins.targets import load_classes
+
+if TYPE_CHECKING:
+    from mlclf.interfaces import Backbone, Head, Strategy
+
+_lock = threading.Lock()
+_manager: PluginManager | None = None
+
+
+def get_manager() -> PluginManager:
+    """Return the plugin manager of the process."""
+    global _manager
+    with _lock:
+        if _manager is None:
+            _manager = PluginManager()
+        return _manager
+
+
+@contextmanager
+def use_manager(manager: PluginManager) -> Iterator[PluginManager]:
+    """Make another manager that of the process for the length of a block; for tests.
+
+    Examples
+    --------
+    >>> with use_manager(PluginManager(entry_points=[])) as manager:
+    ...     get_manager() is manager
+    True
+    """
+    global _manager
+    before, _manager = _manager, manager
+    try:
+        yield manager
+    finally:
+        _manager = before
+
+
+@overload
+def resolve(
+    kind: Literal["backbone"], choice: str | Options, *, manager: PluginManager | None = ...
+) -> tuple[ComponentSpec, type[Backbone], Options]: ...
+@overload
+def resolve(
+    kind: Literal["strategy"], choice: str | Options, *, manager: PluginManager | None = ...
+) -> tuple[ComponentSpec, type[Strategy], Options]: ...
+@overload
+def resolve(
+    kind: Literal["head"], choice: str | Options, *, manager: PluginManager | None = ...
+) -> tuple[ComponentSpec, type[Head], Options]: ...
+def resolve(
+    kind: Kind, choice: str | Options, *, manager: PluginManager | None = None
+) -> tuple[ComponentSpec, Any, Options]:
+    """Return the component that a user's choice stands for.
+
+    Parameters
+    ----------
+    kind : {"backbone", "strategy", "head"}
+        What is wanted.
+    choice : str or Options
+        A name (``"lora"``, ``"acme:attention"``), which stands for the component's default options; or options, which
+        name their component themselves.
+    manager : PluginManager or None
+        Where plugins are looked up; None takes that of the process.
+
+    Returns
+    -------
+    spec : ComponentSpec
+        The component's record.
+    component : type
+        Its class.
+    options : Options
+        Checked options, an object of the component's options class.
+
+    Raises
+    ------
+    OptionsError
+        If the choice is neither, or an option's value breaks its rule.
+    UnknownComponentError
+        If there is no such component.
+    PluginError
+        If its plugin cannot be used; each reason has an error class of its own.
+    MissingExtraError
+        If the component needs a package that is not installed.
+
+    Examples
+    --------
+    >>> spec, component, options = resolve("strategy", "lora")
+    >>> spec.name, component.__name__, type(options).__name__
+    ('lora', 'LoraStrategy', 'LoraOptions')
+    """
+    manager = manager or get_manager()
+    name = _name_of(kind, choice)
+    spec = find_component(kind, name, manager=manager)
+    component, options_class = _classes(kind, spec, manager)
+    if isinstance(choice, str):
+        return spec, component, options_class()
+    if not isinstance(choice, options_class):
+        raise OptionsError(
+            f"{kind} {name!r} takes options of class {options_class.__name__}, got {type(choice).__name__}."
+        )
+    return spec, component, choice.validated()
+
+
+def find_component(kind: Kind, name: str, *, manager: PluginManager | None = None) -> ComponentSpec:
+    """Return a component's record; imports its plugin's declaration, never the component.
+
+    Parameters
+    ----------
+    kind : {"backbone", "strategy", "head"}
+        What is wanted.
+    name : str
+        Its name.
+    manager : PluginManager or None
+        Where plugins are looked up; None takes that of the process.
+
+    Raises
+    ------
+    UnknownComponentError
+        If there is no such component.
+    PluginError
+        If its plugin cannot be used.
+
+    Examples
+    --------
+    >>> find_component("head", "bce").target
+    'mlclf.heads.bce:BceHead'
+    """
+    if kind not in KINDS:
+        raise UnknownComponentError(f"a component is one of {', '.join(KINDS)}, got {kind!r}.")
+    manager = manager or get_manager()
+    plugin_id = plugin_id_of(name)
+    if plugin_id is None or not is_component_name(name) or plugin_id in RESERVED_IDS - {LOCAL_ID}:
+        return _builtin(kind, name, manager)
+    if plugin_id == LOCAL_ID:
+        return manager.local.find(kind, name)
+    record = manager.load(plugin_id, purpose=f"{kind} {name!r}")
+    offered = {spec.name: spec for spec in record.components.get(kind, ())}
+    if name not in offered:
+        raise UnknownComponentError(
+            f"{record.title} has no {kind} {name!r}.{_did_you_mean(name, offered)} "
+            f"It offers: {', '.join(offered) or f'no {kind}'}."
+        )
+    return offered[name]
+
+
+def component_specs(kind: Kind, *, manager: PluginManager | None = None) -> tuple[ComponentSpec, ...]:
+    """Return the records of all usable components of a kind: built in, registered in this process, from plugins.
+
+    Loads the declarations of all plugins. A broken plugin gives a PluginLoadWarning and is left out.
+    """
+    manager = manager or get_manager()
+    return (*BUILTINS[kind], *manager.local.specs(kind), *manager.components(kind))
+
+
+def component_names(kind: Kind, *, manager: PluginManager | None = None) -> tuple[str, ...]:
+    """Return the names of all usable components of a kind; see :func:`component_specs`.
+
+    Examples
+    --------
+    >>> component_names("strategy", manager=PluginManager(entry_points=[]))
+    ('full', 'head-only', 'partial', 'features', 'lora')
+    """
+    return tuple(spec.name for spec in component_specs(kind, manager=manager))
+
+
+def register_backbone(component: type[Backbone], name: str) -> None:
+    """Register a backbone class as ``"local:name"`` in this process; see :class:`LocalComponents`."""
+    get_manager().local.register("backbone", component, name)
+
+
+def register_strategy(component: type[Strategy], name: str) -> None:
+    """Register a strategy class as ``"local:name"`` in this process; see :class:`LocalComponents`."""
+    get_manager().local.register("strategy", component, name)
+
+
+def register_head(component: type[Head], name: str) -> None:
+    """Register a head class as ``"local:name"`` in this process; see :class:`LocalComponents`."""
+    get_manager().local.register("head", component, name)
+
+
+def _name_of(kind: Kind, choice: object) -> str:
+    """Return the component name in a user's choice."""
+    if isinstance(choice, str):
+        return choice
+    if isinstance(choice, Options):
+        if type(choice).component:
+            return type(choice).component
+        raise OptionsError(f"{type(choice).__name__} names no component. Set component = 'plugin:name' in the class.")
+    if isinstance(choice, type) and issubclass(choice, Options):
+        raise OptionsError(
+            f"{kind} must be a name or options, got the class {choice.__name__}. Call it: {choice.__name__}()."
+        )
+    example = BUILTINS[kind][0]
+    raise OptionsError(
+        f"{kind} must be a name or options, got {type(choice).__name__}. "
+        f"Give {example.name!r} or {example.options.partition(':')[2]}(...)."
+    )
+
+
+def _classes(kind: Kind, spec: ComponentSpec, manager: PluginManager) -> tuple[Any, type[Options]]:
+    plugin_id = plugin_id_of(spec.name)
+    if plugin_id == LOCAL_ID:
+        return manager.local.classes(kind, spec.name)
+    return load_classes(kind, spec, "mlclf" if plugin_id is None else manager.record(plugin_id).title)
+
+
+def _builtin(kind: Kind, name: str, manager: PluginManager) -> ComponentSpec:
+    """Return the record of a built-in component; names without a colon never load a plugin."""
+    offered = {spec.name: spec for spec in BUILTINS[kind]}
+    if name not in offered:
+        raise UnknownComponentError(
+            f"no {kind} is named {name!r}.{_hint(kind, name, manager)} Built in: {', '.join(offered)}. "
+            "Those of plugins are named 'plugin:name' (mlclf plugins list)."
+        )
+    return offered[name]
+
+
+def _hint(kind: Kind, name: str, manager: PluginManager) -> str:
+    """Return the likeliest way out for a name that is not built in."""
+    plain = name.rpartition(":")[2] if plugin_id_of(name) in RESERVED_IDS else name
+    if close := _did_you_mean(plain.lower(), [spec.name for spec in BUILTINS[kind]]):
+        return close
+    for other in KINDS:
+        if name in {spec.name for spec in BUILTINS[other]}:
+            return f" {name!r} is a {other}."
+    if name in {record.id for record in manager.records()}:
+        return f" {name!r} is a plugin; name one of its components (mlclf plugins show {name})."
+    if kind == "backbone":
+        return f" For a model id or a folder: BertOptions(model={name!r})."
+    return ""
+
+
+def _did_you_mean(name: str, known: Any) -> str:
+    close = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
