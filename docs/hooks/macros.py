@@ -73,5 +73,5 @@ def measured(argument: str) -> str:
     file, _, command = (part.strip() for part in argument.partition("|"))
     path = ROOT / "docs" / "benchmarks" / file
     if path.is_file():
-        return path.read_text(encoding="utf-8").strip()
+        return re.sub(r"\A# .*\n", "", path.read_text(encoding="utf-8")).strip()
     return f'!!! note "Not measured yet"\n    `{command}` makes this table.'
