@@ -184,12 +184,12 @@ class LabelSpace:
         looked_up = map(self._columns.get, read.labels, repeat(-1))
         columns = np.fromiter(looked_up, dtype=np.int64, count=len(read.labels))
         owners, shape = read.owners, (len(read), self.n_labels)
-        applies, open_ = columns >= 0, np.zeros(len(columns), dtype=np.bool_)
+        applies, unsure = columns >= 0, np.zeros(len(columns), dtype=np.bool_)
         if read.states is not None:
-            applies, open_ = applies & (read.states == 1), applies & (read.states == -1)
+            applies, unsure = applies & (read.states == 1), applies & (read.states == -1)
         return Targets(
             csr_of_ones(owners[applies], columns[applies], shape, np.int8),
-            csr_of_ones(owners[open_], columns[open_], shape, np.bool_) if open_.any() else None,
+            csr_of_ones(owners[unsure], columns[unsure], shape, np.bool_) if unsure.any() else None,
             self._dropped_rows(read, owners, np.flatnonzero(columns < 0), on_unknown),
         )
 

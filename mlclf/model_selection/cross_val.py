@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -79,17 +80,15 @@ def cross_val_predict(
     space.encode(Y, n_samples=n_rows(X))
     template, Y = _with_fixed_columns(clone(estimator), Y, space, form)
     extra = {name: indexable(value) for name, value in (params or {}).items()}
-    parts, tests = [], []
-    for train, test in _folds(cv, X, Y):
-        fitted = clone(template).fit(take(X, train), take(Y, train), **{k: take(v, train) for k, v in extra.items()})
+    # All folds are made first: a splitter that leaves rows out is an error before anything is fitted.
+    folds = _folds(cv, X, Y)
+    order = _order([test for _, test in folds], n_rows(X))
+    parts = []
+    for train, test in folds:
+        params_of_fold = {name: take(value, train) for name, value in extra.items()}
+        fitted = clone(template).fit(take(X, train), take(Y, train), **params_of_fold)
         parts.append(_checked(getattr(fitted, method)(take(X, test)), (len(test), space.n_labels), method))
-        tests.append(test)
-    order = _order(tests, n_rows(X))
-    if method == "predict_labels":
-        labels = [row for part in parts for row in part]
-        return [labels[place] for place in order]
-    stacked = _stack(parts)[order]
-    return form.restore(stacked) if method == "predict" else stacked
+    return _in_order(parts, order, method, form)
 
 
 def _with_fixed_columns(estimator: Any, Y: Any, space: LabelSpace, form: YFormat) -> tuple[Any, Any]:
@@ -104,12 +103,11 @@ def _with_fixed_columns(estimator: Any, Y: Any, space: LabelSpace, form: YFormat
     return estimator, indexable(Y)
 
 
-def _folds(cv: Any, X: Any, Y: Any) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _folds(cv: Any, X: Any, Y: Any) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     if isinstance(cv, (int, np.integer)):
         cv = MultilabelStratifiedKFold(int(cv))
     folds = cv.split(X, Y) if hasattr(cv, "split") else cv
-    for train, test in folds:
-        yield np.asarray(train), np.asarray(test)
+    return [(np.asarray(train), np.asarray(test)) for train, test in folds]
 
 
 def _checked(part: Any, shape: tuple[int, int], method: Method) -> Any:
@@ -134,9 +132,15 @@ def _order(tests: list[NDArray[np.int64]], n_samples: int) -> NDArray[np.int64]:
     return np.argsort(rows)
 
 
-def _stack(parts: list[Any]) -> Any:
+def _in_order(parts: list[Any], order: NDArray[np.int64], method: Method, form: YFormat) -> Any:
+    """Return the predictions of all folds, rows in the order of X."""
+    if method == "predict_labels":
+        label_sets = list(chain.from_iterable(parts))
+        return [label_sets[place] for place in order]
     if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
-    from scipy.sparse import vstack
+        stacked = np.concatenate(parts)[order]
+    else:
+        from scipy.sparse import vstack
 
-    return vstack(parts, format="csr")
+        stacked = vstack(parts, format="csr")[order]
+    return form.restore(stacked) if method == "predict" else stacked
