@@ -77,7 +77,7 @@ def __getattr__(name: str) -> Any:
 
         if error.name and error.name.split(".")[0] in ("torch", "transformers", "peft", "accelerate", "sklearn"):
             raise MissingExtraError(
-                f"mlclf.{name} needs {error.name!r}, which is not installed. Install it with: pip install 'mlclf[train]'"
+                f"mlclf.{name} needs {error.name!r}, which is not installed. Install it: pip install 'mlclf[train]'"
             ) from error
         raise
     return getattr(module, name)

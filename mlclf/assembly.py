@@ -6,10 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlclf.exceptions import IncompatibleComponentsError
-from mlclf.interfaces import Backbone, Head, LabelStatistics, LoadRequest, Strategy
+from mlclf.interfaces import (
+    Backbone,
+    Head,
+    HeadCapabilities,
+    LabelStatistics,
+    LoadRequest,
+    Strategy,
+    StrategyCapabilities,
+)
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import Options
 from mlclf.plugins import resolve
+from mlclf.plugins.spec import KINDS, Kind
 
 Component = str | Options
 
@@ -34,9 +43,9 @@ class Parts:
     head_class: type[Head]
 
     @property
-    def names(self) -> dict[str, str]:
+    def names(self) -> dict[Kind, str]:
         """Registered name of each component."""
-        return {kind: getattr(self, kind).component for kind in ("backbone", "strategy", "head")}
+        return {kind: getattr(self, kind).component for kind in KINDS}
 
 
 def resolve_parts(backbone: Component, strategy: Component, head: Component) -> Parts:
@@ -78,7 +87,11 @@ def check_parts(parts: Parts) -> None:
     """
     family, side = parts.backbone_class.family, parts.backbone_class.padding_side
     names = parts.names
-    for kind, capabilities in (("strategy", parts.strategy_class.capabilities), ("head", parts.head_class.capabilities)):
+    declared: tuple[tuple[Kind, StrategyCapabilities | HeadCapabilities], ...] = (
+        ("strategy", parts.strategy_class.capabilities),
+        ("head", parts.head_class.capabilities),
+    )
+    for kind, capabilities in declared:
         if family not in capabilities.families:
             raise IncompatibleComponentsError(
                 f"{kind.capitalize()} {names[kind]!r} works with backbones of the families "

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
-import sklearn.exceptions
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
@@ -16,27 +15,20 @@ from sklearn.utils import Tags
 from mlclf.assembly import resolve_parts
 from mlclf.bundle.store import load_model, save_model
 from mlclf.estimator_params import NestedOptionsMixin
-from mlclf.exceptions import NotFittedError
 from mlclf.fitting import Plan, fit_model, split_validation
-from mlclf.inputs import checked_rows, checked_weights, random_seed
+from mlclf.inputs import check_validation, checked_rows, checked_validation, random_seed
 from mlclf.labels import LabelSpace, check_trainable, y_format
-from mlclf.metrics import score as score_probabilities
 from mlclf.model import Model
 from mlclf.options import Options, TrainingOptions
-from mlclf.report import Report
-from mlclf.texts import as_texts
-from mlclf.thresholds import Thresholds, as_thresholds, check_rule
+from mlclf.predictions import PredictionMixin
+from mlclf.thresholds import Thresholds, check_rule
 from mlclf.training.device import resolve_device, resolve_precision
 from mlclf.training.history import History
 
 logger = logging.getLogger(__name__)
 
 
-class _NotFitted(NotFittedError, sklearn.exceptions.NotFittedError):
-    """Not fitted, for users of mlclf and of scikit-learn alike."""
-
-
-class MultiLabelClassifier(ClassifierMixin, NestedOptionsMixin):
+class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin):  # type: ignore[misc]  # no types
     """Fine-tunes a language model to give any number of labels to a text.
 
     Parameters
@@ -99,7 +91,7 @@ class MultiLabelClassifier(ClassifierMixin, NestedOptionsMixin):
         head: str | Options = "bce",
         *,
         training: TrainingOptions | None = None,
-        classes: Sequence[str] | Sequence[int] | None = None,
+        classes: Sequence[str | int] | None = None,
         validation: float | None = 0.1,
         thresholds: str | float | Thresholds = "per-label",
         calibration: str | None = None,
@@ -150,151 +142,6 @@ class MultiLabelClassifier(ClassifierMixin, NestedOptionsMixin):
         """
         plan, rows, validation = self._plan(X, Y, sample_weight, validation_data)
         self._adopt(fit_model(plan, rows, validation))
-        return self
-
-    def predict(self, X: Any, thresholds: Any = None) -> Any:
-        """Return which labels apply.
-
-        Parameters
-        ----------
-        X : sequence of str, length n_samples
-        thresholds : float, dict, array, Thresholds or None
-            Used for this call instead of the fitted ones: one number, ``{label: number}`` (others as fitted), one
-            number a label, or an object.
-
-        Returns
-        -------
-        ndarray or sparse matrix, shape (n_samples, n_labels)
-            1 where the label applies, in the type that Y had in ``fit``; int8 where Y was label lists.
-        """
-        model = self._fitted()
-        return model.y_format.restore(model.indicator(as_texts(X), self._thresholds(thresholds)))
-
-    def predict_labels(self, X: Any, top_k: int | None = None, thresholds: Any = None) -> list[tuple[Any, ...]]:
-        """Return the label set of each text.
-
-        Parameters
-        ----------
-        X : sequence of str, length n_samples
-        top_k : int or None
-            Keep at most this many labels of those that apply, the most probable ones.
-        thresholds : float, dict, array, Thresholds or None
-            As in :meth:`predict`.
-
-        Returns
-        -------
-        list of tuple, length n_samples
-            Label names in column order; an empty tuple where no label applies.
-        """
-        model = self._fitted()
-        chosen = self._thresholds(thresholds)
-        if top_k is not None:
-            chosen = chosen.limited(top_k)
-        return model.labels.decode(model.indicator(as_texts(X), chosen))
-
-    def predict_proba(self, X: Any) -> NDArray[np.float32]:
-        """Return marginal probabilities.
-
-        Parameters
-        ----------
-        X : sequence of str, length n_samples
-
-        Returns
-        -------
-        ndarray of float32, shape (n_samples, n_labels)
-            Cell ``[i, j]`` is the probability that label ``classes_[j]`` applies to text ``i``.
-        """
-        return self._fitted().probabilities(as_texts(X))
-
-    def decision_function(self, X: Any) -> NDArray[np.float32]:
-        """Return the log-odds of the probabilities, float32 ``(n_samples, n_labels)``."""
-        edge = np.finfo(np.float32).tiny
-        p = self.predict_proba(X).astype(np.float64)
-        return (np.log(np.maximum(p, edge)) - np.log(np.maximum(1.0 - p, 2.0**-40))).astype(np.float32)
-
-    def predict_topk(self, X: Any, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the ``k`` most probable labels of each text, without building the full matrix.
-
-        Parameters
-        ----------
-        X : sequence of str, length n_samples
-        k : int
-            Between 1 and ``n_labels_``.
-
-        Returns
-        -------
-        indices : ndarray of int64, shape (n_samples, k)
-            Columns (positions in ``classes_``), most probable first.
-        probabilities : ndarray of float32, shape (n_samples, k)
-
-        Raises
-        ------
-        OptionsError
-            If ``k`` is out of range.
-        """
-        model = self._fitted()
-        if not 1 <= k <= model.labels.n_labels:
-            from mlclf.exceptions import OptionsError
-
-            raise OptionsError(f"k must be between 1 and the {model.labels.n_labels} labels, got {k!r}.")
-        return model.top(as_texts(X), k)
-
-    def evaluate(self, X: Any, Y: Any) -> Report:
-        """Compare predictions with true labels.
-
-        Parameters
-        ----------
-        X : sequence of str, length n_samples
-        Y : label lists, indicator array, DataFrame or sparse matrix
-            Labels unknown to the model are counted as missed, with a warning.
-
-        Returns
-        -------
-        Report
-            Figures at 0.5 and at the fitted thresholds, and a row for each label; ``print`` it.
-        """
-        model = self._fitted()
-        texts = as_texts(X)
-        targets = model.labels.encode(Y, unknown_labels="warn", n_samples=len(texts))
-        probabilities = model.bounded_probabilities(texts, targets)
-        return score_probabilities(probabilities, targets, model.thresholds, names=model.labels.names)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return subset accuracy: the share of texts whose whole label set is right (scikit-learn's definition).
-
-        Parameters
-        ----------
-        X : sequence of str, length n_samples
-        y : label lists, indicator array, DataFrame or sparse matrix
-        sample_weight : array-like of float, shape (n_samples,), or None
-
-        Returns
-        -------
-        float
-            Between 0 and 1.
-        """
-        model = self._fitted()
-        texts = as_texts(X)
-        targets = model.labels.encode(y, unknown_labels="warn", n_samples=len(texts))
-        wrong = np.diff((model.indicator(texts, model.thresholds) != targets.indicator).tocsr().indptr) > 0
-        if targets.dropped_per_row is not None:
-            wrong |= targets.dropped_per_row > 0
-        return float(np.average(~wrong, weights=checked_weights(sample_weight, len(texts))))
-
-    def set_thresholds(self, thresholds: Any) -> Self:
-        """Change the fitted thresholds without fitting again.
-
-        Parameters
-        ----------
-        thresholds : float, dict, array or Thresholds
-            As in :meth:`predict`.
-
-        Returns
-        -------
-        self
-        """
-        model = self._fitted()
-        model.thresholds = self.thresholds_ = self._thresholds(thresholds)
         return self
 
     def save(self, folder: str | os.PathLike[str], *, include_backbone: bool = False) -> None:
@@ -363,6 +210,7 @@ class MultiLabelClassifier(ClassifierMixin, NestedOptionsMixin):
         parts = resolve_parts(self.backbone, self.strategy, self.head)
         training = (TrainingOptions() if self.training is None else self.training).validated()
         check_rule(self.thresholds)
+        check_validation(self.validation, self.calibration)
         device = resolve_device(self.device)
         resolve_precision(training.precision, device)
         seed = random_seed(self.random_state)
@@ -374,36 +222,25 @@ class MultiLabelClassifier(ClassifierMixin, NestedOptionsMixin):
             labels=labels,
             y_format=y_format(Y),
             training=training,
-            thresholds=as_thresholds(self.thresholds, labels.names) if _is_given(self.thresholds) else self.thresholds,
+            thresholds=self.thresholds,
             calibrate=self.calibration is not None,
             device=device,
             seed=seed,
             verbose=self.verbose,
         )
         if validation_data is not None:
-            return plan, rows, checked_rows(*validation_data, None, labels)
+            return plan, rows, checked_validation(validation_data, labels)
         return plan, *split_validation(rows, self.validation, seed)
 
     def _adopt(self, model: Model) -> None:
         """Take a fitted model; only here does a fit become visible."""
         self.model_ = model
-        self.classes_ = np.asarray(model.labels.names)
+        self.classes_ = _as_array(model.labels.names)
         self.n_labels_ = model.labels.n_labels
         self.label_counts_ = model.statistics.positives
         self.thresholds_ = model.thresholds
         self.history_: History = model.history
         self.validation_report_ = model.metrics
-
-    def _fitted(self) -> Model:
-        if not hasattr(self, "model_"):
-            raise _NotFitted(
-                "This MultiLabelClassifier is not fitted yet. Call fit(X, Y), or MultiLabelClassifier.load(folder)."
-            )
-        return self.model_
-
-    def _thresholds(self, given: Any) -> Thresholds:
-        model = self._fitted()
-        return model.thresholds if given is None else as_thresholds(given, model.labels.names, model.thresholds)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
@@ -414,3 +251,8 @@ class MultiLabelClassifier(ClassifierMixin, NestedOptionsMixin):
         tags.target_tags.required, tags.target_tags.two_d_labels, tags.target_tags.single_output = True, True, False
         tags.classifier_tags.multi_label, tags.classifier_tags.multi_class = True, False
         return tags
+
+
+def _as_array(names: tuple[str | int, ...]) -> NDArray[Any]:
+    """Return names as an array; mixed whole numbers and text stay what they are."""
+    return np.asarray(names, dtype=None if len({type(name) for name in names}) == 1 else object)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from sklearn.base import BaseEstimator
 
 from mlclf.exceptions import OptionsError
 from mlclf.options import Options, TrainingOptions
-from mlclf.plugins import default_options
+from mlclf.plugins import resolve
+from mlclf.plugins.spec import Kind
 
 _COMPONENTS = ("backbone", "strategy", "head")
 
 
-class NestedOptionsMixin(BaseEstimator):
+class NestedOptionsMixin(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Reads and sets options inside components, as scikit-learn's nested estimators do.
 
     A component given by name is turned into its default options when one of its options is set. Options objects are
@@ -53,9 +54,9 @@ class NestedOptionsMixin(BaseEstimator):
         valid = (*_COMPONENTS, "training")
         if part not in valid:
             raise OptionsError(f"{part!r} has no options to set. Parameters with options: {', '.join(valid)}.")
-        value = getattr(self, part)
+        value: str | Options | None = getattr(self, part)
         if isinstance(value, Options):
             return value
-        if part == "training" and value is None:
+        if part == "training":
             return TrainingOptions()
-        return default_options(part, value)
+        return resolve(cast(Kind, part), cast(str, value))[2]

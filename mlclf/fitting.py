@@ -215,8 +215,10 @@ def _fingerprint(plan: Plan, encoded: EncodedTexts, rows: Rows) -> dict[str, Any
     indicator = rows.targets.indicator
     for array in (encoded.ids, encoded.window_offsets, indicator.indices, indicator.indptr, rows.weights):
         data.update(np.ascontiguousarray(array).tobytes())
-    training = plan.training.model_dump(mode="json", exclude={"checkpoint_dir", "resume_from", "num_workers", "cache_memory"})
-    components = {
+    training = plan.training.model_dump(
+        mode="json", exclude={"checkpoint_dir", "resume_from", "num_workers", "cache_memory"}
+    )
+    components: dict[str, Any] = {
         kind: {"name": name, **getattr(plan.parts, kind).model_dump(mode="json")}
         for kind, name in plan.parts.names.items()
     }

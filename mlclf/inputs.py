@@ -26,6 +26,23 @@ def checked_rows(X: Any, Y: Any, sample_weight: Any, labels: LabelSpace) -> Rows
     return Rows(texts, targets, checked_weights(sample_weight, len(texts)))
 
 
+def checked_validation(validation_data: Any, labels: LabelSpace) -> Rows:
+    """Return the rows of ``validation_data=(X, Y)``.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no pair, or its texts or labels have a wrong form.
+    """
+    if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+        raise InvalidInputError(
+            f"validation_data must be a pair (X, Y), got {type(validation_data).__name__}. "
+            "Pass validation_data=(X_val, Y_val)."
+        )
+    X, Y = validation_data
+    return checked_rows(X, Y, None, labels)
+
+
 def checked_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float32]:
     """Return sample weights as an array; None means one each.
 
@@ -45,11 +62,29 @@ def checked_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float32]:
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if len(bad):
         raise InvalidInputError(
-            f"sample_weight must be finite and not negative, got {weights[bad[0]]} in row {bad[0]}. Use 0 to leave a row out."
+            f"sample_weight must be finite and not negative, got {weights[bad[0]]} in row {bad[0]}. "
+            "Use 0 to leave a row out."
         )
     if not weights.any():
         raise InvalidInputError("sample_weight is 0 for every text: there is nothing to learn from.")
     return weights
+
+
+def check_validation(share: float | None, calibration: str | None) -> None:
+    """Check the estimator's ``validation`` and ``calibration``.
+
+    Raises
+    ------
+    OptionsError
+        If the share is not between 0 and 1, or there is no such calibration.
+    """
+    if share is not None and not (isinstance(share, float | int) and 0 <= share < 1):
+        raise OptionsError(
+            f"validation must be a share of the rows from 0 to below 1, or None, got {share!r}. "
+            "Rows of your own are given to fit: fit(X, Y, validation_data=(X_val, Y_val))."
+        )
+    if calibration not in (None, "platt"):
+        raise OptionsError(f"calibration must be 'platt' or None, got {calibration!r}.")
 
 
 def random_seed(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -71,12 +71,12 @@ class Model:
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return marginal probabilities, shape (n_samples, n_labels)."""
         raw = dense_probabilities(self.network, self.dataset(texts), self.labels.n_labels, self.device)
-        return self.calibrated(raw)
+        return cast("NDArray[np.float32]", self.calibrated(raw))
 
     def bounded_probabilities(self, texts: Sequence[str], targets: Targets) -> Probabilities:
         """Return probabilities for metrics and tuning: dense, or sparse for very many labels."""
         raw = bounded_probabilities(self.network, self.dataset(texts, targets), self.labels.n_labels, self.device)
-        return self.calibrated(raw)
+        return cast("Probabilities", self.calibrated(raw))
 
     def indicator(self, texts: Sequence[str], thresholds: Thresholds) -> csr_array:
         """Return which labels apply, batch by batch, as CSR of int8 ``(n_samples, n_labels)``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,6 +41,15 @@ class SourceEntry(_Part):
     sha256: dict[str, str] = {}
 
 
+class FormatEntry(_Part):
+    """Form in which labels came in and ``predict`` answers."""
+
+    kind: Literal["rows", "array", "frame", "sparse-array", "sparse-matrix"]
+    dtype: Literal[
+        "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "float32", "float64"
+    ]
+
+
 class FileEntry(_Part):
     """Checksum and size of a file."""
 
@@ -62,7 +72,7 @@ class Manifest(_Part):
         Plugins that the components come from.
     labels : list of str or int
         Label names in column order.
-    y_format : dict
+    y_format : FormatEntry
         Form in which ``predict`` answers.
     positives, known : list of int
         Label counts of the training rows.
@@ -84,9 +94,9 @@ class Manifest(_Part):
     format_version: int
     mlclf: str
     components: dict[Literal["backbone", "strategy", "head"], ComponentEntry]
-    plugins: list[dict[str, Any]]
+    plugins: list[Mapping[str, Any]]
     labels: list[Annotated[str, Field(strict=True)] | Annotated[int, Field(strict=True)]] = Field(min_length=1)
-    y_format: dict[str, str]
+    y_format: FormatEntry
     positives: list[int]
     known: list[int]
     thresholds: dict[str, Any]
@@ -120,7 +130,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise BundleDamagedError(f"{path} is not valid JSON ({error}): the folder is damaged. Copy it again.") from error
+        raise BundleDamagedError(
+            f"{path} is not valid JSON ({error}): the folder is damaged. Copy it again."
+        ) from error
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
         raise BundleVersionError(
@@ -132,7 +144,9 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BundleDamagedError(f"{path}: field {where!r} is wrong ({first['msg']}): the folder is damaged.") from error
+        raise BundleDamagedError(
+            f"{path}: field {where!r} is wrong ({first['msg']}): the folder is damaged."
+        ) from error
     check_files(folder, manifest)
     return manifest
 
@@ -147,7 +161,9 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     """
     for name, entry in manifest.files.items():
         if not _FILE_NAME.fullmatch(name):
-            raise BundleDamagedError(f"The manifest of {str(folder)!r} lists {name!r}, which is no file of a saved model.")
+            raise BundleDamagedError(
+                f"The manifest of {str(folder)!r} lists {name!r}, which is no file of a saved model."
+            )
         path = folder / name
         if not path.is_file():
             raise BundleDamagedError(f"{path} is missing: the saved model is incomplete. Copy the whole folder again.")

@@ -20,6 +20,7 @@ from mlclf.bundle.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     ComponentEntry,
+    FormatEntry,
     Manifest,
     SourceEntry,
     file_entries,
@@ -33,7 +34,7 @@ from mlclf.labels import LabelSpace, YFormat
 from mlclf.model import Model
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import TrainingOptions
-from mlclf.plugins import default_options, provenance, require
+from mlclf.plugins import provenance, require, resolve
 from mlclf.thresholds import Thresholds
 from mlclf.training.history import History
 
@@ -108,7 +109,10 @@ def load_model(
     source = Path(folder)
     manifest = read_manifest(source)
     require(
-        manifest.plugins, allow_plugins=allow_plugins, allow_version_mismatch=allow_plugin_version_mismatch
+        manifest.plugins,
+        {kind: entry.name for kind, entry in manifest.components.items()},
+        allow_plugins=None if allow_plugins is None else list(allow_plugins),
+        allow_version_mismatch=allow_plugin_version_mismatch,
     )
     parts = _parts(manifest)
     statistics = LabelStatistics(
@@ -123,7 +127,7 @@ def load_model(
         network=network,
         strategy=strategy,
         labels=LabelSpace(tuple(manifest.labels)),
-        y_format=YFormat(**manifest.y_format),
+        y_format=YFormat(**manifest.y_format.model_dump()),
         statistics=statistics,
         thresholds=Thresholds.from_json(manifest.thresholds),
         calibrator=None if manifest.calibrator is None else Calibrator.from_json(manifest.calibrator),
@@ -201,9 +205,11 @@ def _parts(manifest: Manifest) -> Parts:
     options = {}
     for kind, entry in manifest.components.items():
         try:
-            options[kind] = type(default_options(kind, entry.name))(**entry.options)
+            options[kind] = type(resolve(kind, entry.name)[2])(**entry.options)
         except OptionsError as error:
-            raise BundleDamagedError(f"The manifest's options of {kind} {entry.name!r} are not valid: {error}") from error
+            raise BundleDamagedError(
+                f"The manifest's options of {kind} {entry.name!r} are not valid: {error}"
+            ) from error
     return resolve_parts(options["backbone"], options["strategy"], options["head"])
 
 
@@ -216,9 +222,9 @@ def _manifest(model: Model, work: Path, *, included: bool) -> Manifest:
             kind: ComponentEntry(name=name, options=getattr(model.parts, kind).model_dump(mode="json"))
             for kind, name in names.items()
         },
-        plugins=provenance(names),
+        plugins=list(provenance(names)),
         labels=list(model.labels.names),
-        y_format=asdict(model.y_format),
+        y_format=FormatEntry(**asdict(model.y_format)),
         positives=model.statistics.positives.tolist(),
         known=model.statistics.known.tolist(),
         thresholds=model.thresholds.to_json(),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mlclf.encoding import EncodedTexts, TextEncoder
 from mlclf.interfaces.batch import Batch
-from mlclf.options import Options
+from mlclf.options import Options as OptionsBase
 
 Family = Literal["encoder", "causal-lm", "masked-lm", "other"]
 PaddingSide = Literal["left", "right"]
@@ -125,7 +125,7 @@ class Backbone(nn.Module, ABC):
     ...         return self.model(batch.input_ids)
     """
 
-    Options: ClassVar[type[Options]]
+    Options: ClassVar[type[OptionsBase]]
     family: ClassVar[Family] = "encoder"
     exportable: ClassVar[bool] = True
 
@@ -137,7 +137,7 @@ class Backbone(nn.Module, ABC):
     encoder: TextEncoder
     window_aggregation: Literal["max", "mean"] = "max"
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: OptionsBase) -> None:
         super().__init__()
         self.options = options
 

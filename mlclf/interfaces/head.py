@@ -16,7 +16,7 @@ from mlclf.encoding import EncodedTexts
 from mlclf.interfaces.backbone import Backbone, BackboneOutput, Family
 from mlclf.interfaces.batch import Batch
 from mlclf.labels import Targets
-from mlclf.options import Options
+from mlclf.options import Options as OptionsBase
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,10 @@ class Head(nn.Module, ABC):
         An object of the class named in ``Options``.
     """
 
-    Options: ClassVar[type[Options]]
+    Options: ClassVar[type[OptionsBase]]
     capabilities: ClassVar[HeadCapabilities] = HeadCapabilities()
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: OptionsBase) -> None:
         super().__init__()
         self.options = options
 
@@ -136,9 +136,7 @@ class Head(nn.Module, ABC):
         if targets is None:
             return batch
         dense, known = targets.dense(rows)
-        return replace(
-            batch, targets=torch.from_numpy(dense), known=None if known is None else torch.from_numpy(known)
-        )
+        return replace(batch, targets=torch.from_numpy(dense), known=None if known is None else torch.from_numpy(known))
 
 
 class LogitsHead(Head):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mlclf.exceptions import BundleDamagedError, NotMergeableError
 from mlclf.interfaces.backbone import Backbone, Family, LoadRequest
-from mlclf.options import Options
+from mlclf.options import Options as OptionsBase
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ class Strategy(ABC):
     ...             parameter.requires_grad = name.endswith("bias")
     """
 
-    Options: ClassVar[type[Options]]
+    Options: ClassVar[type[OptionsBase]]
     capabilities: ClassVar[StrategyCapabilities] = StrategyCapabilities()
     learning_rates: ClassVar[LearningRates]
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: OptionsBase) -> None:
         self.options = options
 
     @abstractmethod

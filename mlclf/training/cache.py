@@ -151,4 +151,5 @@ def _tokens_of(window_offsets: NDArray[np.int64], windows: NDArray[np.int64]) ->
     first, last = window_offsets[windows], window_offsets[windows + 1]
     lengths = last - first
     within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return np.repeat(first, lengths) + within
+    tokens: NDArray[np.int64] = np.repeat(first, lengths) + within
+    return tokens

@@ -147,8 +147,12 @@ def _read_meta(folder: Path, fingerprint: dict[str, Any]) -> tuple[Path, dict[st
             f"resume_from={str(folder)!r} holds no checkpoint. Give the folder that was TrainingOptions(checkpoint_dir=...)."
         ) from error
     except ValueError as error:
-        raise BundleDamagedError(f"{source / 'checkpoint.json'} is not valid JSON: the checkpoint is damaged.") from error
-    differing = sorted(k for k in {*fingerprint, *meta["fingerprint"]} if fingerprint.get(k) != meta["fingerprint"].get(k))
+        raise BundleDamagedError(
+            f"{source / 'checkpoint.json'} is not valid JSON: the checkpoint is damaged."
+        ) from error
+    differing = sorted(
+        k for k in {*fingerprint, *meta["fingerprint"]} if fingerprint.get(k) != meta["fingerprint"].get(k)
+    )
     if meta["format"] != _FORMAT or differing:
         raise OptionsError(
             f"resume_from={str(folder)!r} belongs to another run: {', '.join(differing) or 'its format'} differ. "
@@ -164,7 +168,7 @@ def _save(path: Path, tensors: dict[str, Tensor]) -> None:
 def _load(source: Path, name: str, meta: dict[str, Any]) -> dict[str, Tensor]:
     path = source / f"{name}.safetensors"
     if not path.is_file() or sha256(path) != meta["files"].get(path.name):
-        raise BundleDamagedError(f"{path} is missing or was altered (its checksum differs): the checkpoint is damaged.")
+        raise BundleDamagedError(f"{path} is missing or was altered (its checksum differs): it cannot be continued.")
     return load_file(path)
 
 

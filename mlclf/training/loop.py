@@ -264,11 +264,19 @@ class _Loop:
     def _interrupted(self, number: int) -> None:
         folder = self.run.options.checkpoint_dir
         if folder is None:
-            message = "Training was interrupted. Nothing was kept: set TrainingOptions(checkpoint_dir=...) to be able to resume."
-            raise TrainingInterrupted(message, None, number)
+            raise TrainingInterrupted(
+                "Training was interrupted and nothing was kept. Set TrainingOptions(checkpoint_dir=...) to be able to "
+                "continue next time.",
+                None,
+                number,
+            )
         saved = self._checkpoint()
-        message = f"Training was interrupted; a checkpoint is in {saved}. Continue with TrainingOptions(resume_from={str(saved)!r})."
-        raise TrainingInterrupted(message, saved, number)
+        raise TrainingInterrupted(
+            f"Training was interrupted; a checkpoint was written. Continue with "
+            f"TrainingOptions(resume_from={str(saved)!r}).",
+            saved,
+            number,
+        )
 
     def _checkpoint(self) -> Path:
         folder = Path(str(self.run.options.checkpoint_dir))

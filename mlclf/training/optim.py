@@ -102,8 +102,9 @@ def make_optimizers(
 
 
 def learning_rates(strategy: Strategy, options: TrainingOptions) -> dict[str, float]:
-    """Return the peak rates of backbone and head: the training options', else the strategy options', else the
-    strategy's own.
+    """Return the peak rates of ``backbone`` and ``head``.
+
+    The training options' come first, then those of the strategy's options, then the strategy's own.
     """
     own = {"backbone": strategy.learning_rates.backbone, "head": strategy.learning_rates.head}
     names = {"backbone": "learning_rate", "head": "head_learning_rate"}

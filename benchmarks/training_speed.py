@@ -1,0 +1,225 @@
+"""Training speed: mlclf against transformers.Trainer (and Trainer + peft) on the same model, rows and steps.
+
+    python benchmarks/training_speed.py --data GOEMOTIONS --rows 4000 --epochs 2 --seeds 3 --out docs/benchmarks
+
+Both train MiniLM with mean pooling, the same linear head started at the label priors, the same loss, batch size,
+epochs, maximum length, learning rates and schedule. Contenders run in turn, each in a process of its own. Seconds are
+those of the whole fit: loading the model, tokenising, training; without evaluation. F1 is on the test split with one
+threshold tuned on dev. The share of the matmul peak counts the products of the encoder's layers for real tokens only,
+against the fastest product measured in the same process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import markdown_table, matmul_peak, peak_memory, read_split, run_isolated, spread, write_report
+
+CONTENDERS = {
+    "Trainer full fp32": {"loop": "trainer", "strategy": "full", "precision": "fp32"},
+    "mlclf full fp32": {"loop": "mlclf", "strategy": "full", "precision": "fp32"},
+    "mlclf full default": {"loop": "mlclf", "strategy": "full", "precision": "auto"},
+    "Trainer + peft LoRA fp32": {"loop": "trainer", "strategy": "lora", "precision": "fp32"},
+    "mlclf LoRA fp32": {"loop": "mlclf", "strategy": "lora", "precision": "fp32"},
+    "mlclf LoRA default": {"loop": "mlclf", "strategy": "lora", "precision": "auto"},
+}
+BATCH_SIZE, MAX_LENGTH = 32, 128
+
+
+def main() -> None:
+    """Run the contenders in turn and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=list(CONTENDERS))
+    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--job", type=json.loads, default=None, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.job is not None:
+        print(json.dumps(run_job(options.job)))
+        return
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in options.only}
+    for seed in range(options.seeds):
+        for name in options.only:
+            job = {
+                **CONTENDERS[name],
+                "seed": seed,
+                "data": str(options.data),
+                "rows": options.rows,
+                "epochs": options.epochs,
+            }
+            results[name].append(run_isolated(__file__, job))
+            print(name, json.dumps(results[name][-1]), file=sys.stderr, flush=True)
+    report(options, results)
+
+
+def report(options: argparse.Namespace, results: dict[str, list[dict[str, Any]]]) -> None:
+    """Print the table; the ratio is of the medians of seconds."""
+    header = ["contender", "micro-F1", "macro-F1", "seconds (median)", "times as fast", "peak MiB", "trainable parameters",
+              "share of matmul peak"]  # fmt: skip
+    median = {name: float(np.median([run["seconds"] for run in runs])) for name, runs in results.items()}
+    rows = []
+    for name, runs in results.items():
+        rival = "Trainer + peft LoRA fp32" if "LoRA" in name else "Trainer full fp32"
+        ratio = f"{median[rival] / median[name]:.2f}" if rival in median else "-"
+        rows.append([
+            name, spread([run["micro_f1"] for run in runs]), spread([run["macro_f1"] for run in runs]),
+            f"{median[name]:.1f}", ratio, f"{np.mean([run['memory'] for run in runs]):.0f}", f"{runs[0]['trainable']:,}",
+            f"{np.mean([run['peak_share'] for run in runs]):.0%} of {runs[0]['arithmetic']}",
+        ])  # fmt: skip
+    command = f"python benchmarks/training_speed.py {' '.join(sys.argv[1:])}"
+    write_report(options.out, "Training speed", command, markdown_table(header, rows), {"runs": results})
+
+
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Fit one contender and score it."""
+    warnings.filterwarnings("ignore")
+    folder = Path(job["data"])
+    train = read_split(folder, "train", job["rows"])
+    run = fit_mlclf if job["loop"] == "mlclf" else fit_trainer
+    start = time.perf_counter()
+    predict, facts = run(job, train)
+    seconds = time.perf_counter() - start
+    memory = peak_memory()
+    peak = matmul_peak(facts["arithmetic"])
+    flops = facts.pop("flops")
+    return {**job, **facts, "seconds": seconds, "memory": memory, "peak_share": flops / seconds / peak,
+            "peak_gflops": peak / 1e9, **scores(predict, folder)}  # fmt: skip
+
+
+def scores(predict: Any, folder: Path) -> dict[str, float]:
+    """Score the test split with one threshold tuned on dev."""
+    from mlclf.metrics import score
+
+    from mlclf.labels import LabelSpace
+    from mlclf.thresholds import tune
+
+    (dev_x, dev_y), (test_x, test_y) = read_split(folder, "dev"), read_split(folder, "test")
+    labels = LabelSpace(tuple(sorted({label for row in dev_y for label in row})))
+    found = score(predict(test_x), labels.encode(test_y), tune("global", predict(dev_x), labels.encode(dev_y)))
+    return {"micro_f1": found.micro_f1, "macro_f1": found.macro_f1}
+
+
+def layer_flops(model: Any, tokens: int, epochs: int, *, weights_learn: bool) -> float:
+    """Return the products of the encoder's linear layers: forward, input gradient and, in full, weight gradient."""
+    import torch
+
+    cells = sum(
+        m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m.weight.numel() > 50_000
+    )
+    return 2.0 * cells * tokens * epochs * (3 if weights_learn else 2)
+
+
+def fit_mlclf(job: dict[str, Any], train: Any) -> tuple[Any, dict[str, Any]]:
+    """Fit with mlclf; validation off, as for the Trainer."""
+    from mlclf import MultiLabelClassifier, TrainingOptions
+
+    clf = MultiLabelClassifier(
+        "minilm:l6", job["strategy"], random_state=job["seed"], validation=None, verbose=0,
+        training=TrainingOptions(epochs=job["epochs"], batch_size=BATCH_SIZE, precision=job["precision"]),
+    )  # fmt: skip
+    clf.set_params(backbone__max_length=MAX_LENGTH).fit(*train)
+    model = clf.model_
+    tokens = len(model.dataset(train[0]).encoded.ids)
+    flops = layer_flops(model.network.backbone.model, tokens, job["epochs"], weights_learn=job["strategy"] == "full")
+    facts = {"trainable": clf.history_.n_trainable, "flops": flops, "arithmetic": clf.history_.precision}
+    return clf.predict_proba, facts
+
+
+def fit_trainer(job: dict[str, Any], train: Any) -> tuple[Any, dict[str, Any]]:
+    """Fit with transformers.Trainer, and peft for LoRA."""
+    import tempfile
+
+    import torch
+    from mlclf_minilm.backbone import MiniLm, MiniLmOptions
+    from transformers import (
+        AutoModel,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
+
+    from mlclf.labels import LabelSpace
+
+    set_seed(job["seed"])
+    folder = str(MiniLm(MiniLmOptions()).locate()[0])
+    labels = LabelSpace.infer(train[1])
+    y = labels.encode(train[1]).indicator.toarray().astype(np.float32)
+
+    class Classifier(torch.nn.Module):
+        """Encoder, mean pooling, linear head, binary cross-entropy."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = AutoModel.from_pretrained(folder, add_pooling_layer=False)
+            self.head = torch.nn.Linear(self.encoder.config.hidden_size, y.shape[1])
+            torch.nn.init.normal_(self.head.weight, std=0.02)
+            prior = (y.sum(0) + 0.5) / (len(y) + 1)
+            self.head.bias.data = torch.from_numpy(np.log(prior / (1 - prior)).astype(np.float32))
+
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None, labels: Any = None) -> Any:
+            states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            mask = attention_mask.unsqueeze(-1).to(states.dtype)
+            logits = self.head(torch.nn.functional.dropout((states * mask).sum(1) / mask.sum(1), 0.1, self.training))
+            loss = None if labels is None else torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+            return {"loss": loss, "logits": logits}
+
+    model = Classifier()
+    rates = {"full": (5e-5, 5e-3), "lora": (1e-3, 5e-3)}[job["strategy"]]
+    if job["strategy"] == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
+        model.encoder = get_peft_model(model.encoder, config)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    encoded = tokenizer(train[0], truncation=True, max_length=MAX_LENGTH)
+    rows = [{"input_ids": i, "attention_mask": m, "labels": t}
+            for i, m, t in zip(encoded["input_ids"], encoded["attention_mask"], y, strict=True)]  # fmt: skip
+    with tempfile.TemporaryDirectory() as out:
+        arguments = TrainingArguments(
+            output_dir=out, per_device_train_batch_size=BATCH_SIZE, num_train_epochs=job["epochs"], seed=job["seed"],
+            learning_rate=rates[0], warmup_steps=0.1, weight_decay=0.01, save_strategy="no", report_to=[],
+            disable_tqdm=True, logging_strategy="no", use_cpu=True, remove_unused_columns=False, label_names=["labels"],
+        )  # fmt: skip
+        kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments)
+        groups = [
+            {"params": [p for p in model.encoder.parameters() if p.requires_grad], "lr": rates[0]},
+            {"params": list(model.head.parameters()), "lr": rates[1]},
+        ]
+        trainer = Trainer(
+            model, arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer),
+            optimizers=(kind(groups, **settings, weight_decay=0.01), None),
+        )  # fmt: skip
+        trainer.train()
+
+    @torch.no_grad()
+    def predict(texts: list[str]) -> Any:
+        model.eval()
+        out = []
+        for start in range(0, len(texts), 128):
+            batch = tokenizer(texts[start : start + 128], truncation=True, max_length=MAX_LENGTH, padding=True,
+                              return_tensors="pt", return_token_type_ids=False)  # fmt: skip
+            out.append(torch.sigmoid(model(**batch)["logits"]).numpy())
+        return np.concatenate(out)
+
+    tokens = sum(len(ids) for ids in encoded["input_ids"])
+    base = [m for n, m in model.encoder.named_modules() if "lora" not in n]
+    holder = torch.nn.ModuleList(m for m in base if isinstance(m, torch.nn.Linear))
+    flops = layer_flops(holder, tokens, job["epochs"], weights_learn=job["strategy"] == "full")
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return predict, {"trainable": trainable, "flops": flops, "arithmetic": "fp32"}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""A script that calls fit runs unchanged under accelerate launch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import json, os, sys
+sys.path.insert(0, sys.argv[3])
+from toy import toy_classifier, toy_rows
+clf = toy_classifier(sys.argv[1], epochs=2).fit(*toy_rows(64), validation_data=toy_rows(16, seed=1))
+result = {"p": clf.predict_proba(toy_rows(8)[0]).tolist(), "steps": clf.history_.evaluations[-1].step}
+open(f"{sys.argv[2]}/{os.environ['RANK']}.json", "w").write(json.dumps(result))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tiny_bert: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1",
+        "--main_process_port", "0",
+        str(script), str(tiny_bert), str(tmp_path), str(Path(__file__).parent),
+    ]  # fmt: skip
+    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first["p"] == second["p"]
+    assert first["steps"] == 4  # 64 rows, 2 processes x batches of 16, 2 epochs
