@@ -5,16 +5,14 @@
 
 from mlclf.plugins.hookspecs import API_VERSION, hookimpl, hookspec
 from mlclf.plugins.manager import PluginManager
-from mlclf.plugins.provenance import PluginEntry, provenance, require
+from mlclf.plugins.provenance import provenance, require
 from mlclf.plugins.records import PluginLoadWarning, PluginRecord
+from mlclf.plugins.registration import register_backbone, register_head, register_strategy
 from mlclf.plugins.registry import (
     component_names,
     component_specs,
     find_component,
     get_manager,
-    register_backbone,
-    register_head,
-    register_strategy,
     resolve,
     use_manager,
 )
@@ -25,7 +23,6 @@ __all__ = [
     "KINDS",
     "ComponentSpec",
     "Kind",
-    "PluginEntry",
     "PluginLoadWarning",
     "PluginManager",
     "PluginRecord",

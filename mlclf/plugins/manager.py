@@ -61,6 +61,7 @@ class PluginManager:
         self._host_version = host_version
         self._lock = threading.RLock()
         self._scanned = False
+        self._strict = False
         self._plugins: dict[str, InstalledPlugin] = {}
         self._records: dict[str, PluginRecord] = {}
         self._loading: set[str] = set()
@@ -161,15 +162,12 @@ class PluginManager:
     def _scan(self) -> None:
         """Read package metadata; what is known of a plugin already stays as it is."""
         importlib.invalidate_caches()
-        allowed = self._filter()
+        allowed = PluginFilter.read(os.environ if self._environ is None else self._environ)
         found = find_entry_points() if self._entry_points is None else self._entry_points
         for plugin_id, (plugin, record) in survey(found, allowed, self._host_version).items():
             self._plugins.setdefault(plugin_id, plugin)
             self._records.setdefault(plugin_id, record)
-        self._scanned = True
-
-    def _filter(self) -> PluginFilter:
-        return PluginFilter.read(os.environ if self._environ is None else self._environ)
+        self._scanned, self._strict = True, allowed.strict
 
     def _loaded(self, plugin_id: str) -> PluginRecord:
         """Return the record of a plugin after an attempt to load it, which is made once."""
@@ -192,7 +190,7 @@ class PluginManager:
         """Say once that a plugin cannot be used."""
         if record.status not in PROBLEMS or record.id in self._reported:
             return
-        if self._filter().strict:
+        if self._strict:
             raise record.error() from record.cause
         self._reported.add(record.id)
         warnings.warn(str(record.error()), PluginLoadWarning, stacklevel=3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from mlclf.exceptions import (
     PluginConflictError,
@@ -29,7 +29,16 @@ _ERRORS: dict[Status, type[PluginError]] = {
 
 
 class PluginLoadWarning(UserWarning):
-    """A plugin cannot be used; the rest of mlclf goes on without it."""
+    """A plugin cannot be used; the rest of mlclf goes on without it.
+
+    Examples
+    --------
+    Broken plugins are errors for one program, as ``MLCLF_PLUGINS_STRICT=1`` makes them for a whole process:
+
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", PluginLoadWarning)
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +65,11 @@ class PluginRecord:
         Its components; empty before it is loaded.
     cause : BaseException or None
         What was raised while it was loaded.
+
+    Examples
+    --------
+    >>> PluginRecord(id="acme", package="mlclf-acme", version="1.0").title
+    "plugin 'acme' (mlclf-acme 1.0)"
     """
 
     id: str
@@ -85,14 +99,6 @@ class PluginRecord:
         hint = f" Details: mlclf plugins doctor {self.id}" if self.status == "failed" else ""
         return _ERRORS[self.status](f"{lead}{self.title} {self.message}{hint}")
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON values."""
-        return {
-            "id": self.id,
-            "package": self.package,
-            "version": self.version,
-            "status": self.status,
-            "message": self.message,
-            "api": None if self.api is None else list(self.api),
-            "components": {kind: [spec.name for spec in specs] for kind, specs in self.components.items()},
-        }
+    def to_json(self) -> dict[str, str]:
+        """Return what package metadata says of the plugin, as JSON values."""
+        return {name: getattr(self, name) for name in ("id", "package", "version", "status", "message")}

@@ -23,7 +23,13 @@ _manager: PluginManager | None = None
 
 
 def get_manager() -> PluginManager:
-    """Return the plugin manager of the process."""
+    """Return the plugin manager of the process.
+
+    Examples
+    --------
+    >>> get_manager() is get_manager()
+    True
+    """
     global _manager
     with _lock:
         if _manager is None:
@@ -161,6 +167,11 @@ def component_specs(kind: Kind, *, manager: PluginManager | None = None) -> tupl
     """Return the records of all usable components of a kind: built in, registered in this process, from plugins.
 
     Loads the declarations of all plugins. A broken plugin gives a PluginLoadWarning and is left out.
+
+    Examples
+    --------
+    >>> [spec.summary for spec in component_specs("head", manager=PluginManager(entry_points=[]))]
+    ['One logit a label from pooled features, linear or MLP']
     """
     manager = manager or get_manager()
     return (*BUILTINS[kind], *manager.local.specs(kind), *manager.components(kind))
@@ -175,21 +186,6 @@ def component_names(kind: Kind, *, manager: PluginManager | None = None) -> tupl
     ('full', 'head-only', 'partial', 'features', 'lora')
     """
     return tuple(spec.name for spec in component_specs(kind, manager=manager))
-
-
-def register_backbone(component: type[Backbone], name: str) -> None:
-    """Register a backbone class as ``"local:name"`` in this process; see :class:`LocalComponents`."""
-    get_manager().local.register("backbone", component, name)
-
-
-def register_strategy(component: type[Strategy], name: str) -> None:
-    """Register a strategy class as ``"local:name"`` in this process; see :class:`LocalComponents`."""
-    get_manager().local.register("strategy", component, name)
-
-
-def register_head(component: type[Head], name: str) -> None:
-    """Register a head class as ``"local:name"`` in this process; see :class:`LocalComponents`."""
-    get_manager().local.register("head", component, name)
 
 
 def _name_of(kind: Kind, choice: object) -> str:
