@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
@@ -52,12 +52,30 @@ def read_lines(path: Path) -> Iterator[str]:
     """
     try:
         with _open(path) as file:
-            for number, line in enumerate(file, start=1):
-                yield _decoded(line, f"{path}, line {number}", first=number == 1)
+            yield from decode_lines(file, str(path))
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataFileError(f"{path} cannot be unpacked ({error}). It is damaged, or not gzipped.") from error
     except OSError as error:
         raise DataFileError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def decode_lines(file: Iterable[bytes], name: str) -> Iterator[str]:
+    """Yield the lines of a binary file as text.
+
+    Parameters
+    ----------
+    file : iterable of bytes
+        Lines with their ends.
+    name : str
+        Of the file, for messages.
+
+    Raises
+    ------
+    DataFileError
+        If a line is not UTF-8.
+    """
+    for number, line in enumerate(file, start=1):
+        yield _decoded(line, f"{name}, line {number}", first=number == 1)
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -1,0 +1,285 @@
+"""The configuration of ``mlclf train``: a YAML or JSON file, and what the command line puts over it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from mlclf.exceptions import OptionsError
+from mlclf.options import TrainingOptions
+
+COMPONENTS = ("backbone", "strategy", "head")
+
+
+class DataConfig(BaseModel):
+    """Section ``data``: which files are read, and how.
+
+    Parameters
+    ----------
+    train : str or None
+        File of training rows (JSON Lines, CSV, TSV or Parquet).
+    validation : str or None
+        File of validation rows; None holds out a share of the training rows.
+    text_column : str
+        Column of the texts.
+    label_column : str
+        Column of the label sets.
+    label_separator : str
+        What stands between two labels in a cell of CSV or TSV.
+    indicator_columns : list of str or None
+        Columns of 0 and 1, one for each label, instead of ``label_column``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train: str | None = None
+    validation: str | None = None
+    text_column: str = "text"
+    label_column: str = "labels"
+    label_separator: str = ";"
+    indicator_columns: list[str] | None = None
+
+
+class ComponentConfig(BaseModel):
+    """Sections ``backbone``, ``strategy`` and ``head``: a component's name, and its options beside it.
+
+    ``strategy: lora`` and ``strategy: {name: lora, r: 16}`` are both legal.
+
+    Parameters
+    ----------
+    name : str or None
+        Registered name; None for the default of ``MultiLabelClassifier``.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options given, by name; checked when the component is known."""
+        return dict(self.model_extra or {})
+
+
+class TrainConfig(BaseModel):
+    """The whole configuration; every key may be left out.
+
+    Paths are relative to the folder in which the command runs.
+
+    Parameters
+    ----------
+    data : DataConfig
+        Which files are read.
+    out : str or None
+        Folder of the trained model.
+    include_backbone : bool
+        Also save pretrained weights that the strategy left alone.
+    backbone, strategy, head : str or ComponentConfig
+        The components, by name or with options.
+    training : dict
+        Options of :class:`mlclf.TrainingOptions`.
+    classes : list of str or int, or None
+        Labels in column order.
+    validation : float or None
+        Share of the training rows held out.
+    thresholds : str or float
+        ``per-label``, ``global``, or a number.
+    calibration : str or None
+        ``platt``, or none.
+    device : str or None
+        ``cpu``, ``cuda``, ...
+    random_state : int or None
+        Seed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: DataConfig = DataConfig()
+    out: str | None = None
+    include_backbone: bool = False
+    backbone: ComponentConfig = ComponentConfig()
+    strategy: ComponentConfig = ComponentConfig()
+    head: ComponentConfig = ComponentConfig()
+    training: dict[str, Any] = Field(default_factory=dict)
+    classes: list[str] | list[int] | None = None
+    validation: float | None = None
+    thresholds: float | str = "per-label"
+    calibration: str | None = None
+    device: str | None = None
+    random_state: int | None = None
+
+    @field_validator(*COMPONENTS, mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+# Keys that may follow each section's name; those of a component are known once the component is.
+_SECTIONS: dict[str, Iterable[str]] = {"data": DataConfig.model_fields, "training": TrainingOptions.model_fields}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a configuration file.
+
+    Parameters
+    ----------
+    path : Path
+        ``.yaml``, ``.yml`` or ``.json``.
+
+    Returns
+    -------
+    dict
+        With known keys, whose values :func:`make_config` checks.
+
+    Raises
+    ------
+    OptionsError
+        If the file cannot be read, is no mapping, or has an unknown key.
+    """
+    import yaml
+
+    if path.suffix.lower() not in (".yaml", ".yml", ".json"):
+        raise OptionsError(f"{path}: a configuration file must end with .yaml, .yml or .json.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        values = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise OptionsError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise OptionsError(f"{path} is not UTF-8. Save it as UTF-8.") from error
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise OptionsError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise OptionsError(f"{path}: expected keys and values, got {type(values).__name__}.")
+    _refuse_unknown(values, str(path))
+    return values
+
+
+def assignment(text: str) -> dict[str, Any]:
+    """Read ``strategy.r=16`` as it stands behind ``--set``.
+
+    Parameters
+    ----------
+    text : str
+        Dotted key, ``=``, and a value in JSON or YAML; what is neither is a text.
+
+    Returns
+    -------
+    dict
+        Nested as the key is.
+
+    Raises
+    ------
+    OptionsError
+        If there is no ``=`` or the key is not known.
+
+    Examples
+    --------
+    >>> assignment("strategy.r=16")
+    {'strategy': {'r': 16}}
+    >>> assignment("training.learning_rate=1e-3")
+    {'training': {'learning_rate': 0.001}}
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise OptionsError(f"--set {text}: write KEY=VALUE, such as strategy.r=16 or training.epochs=2.")
+    nested: Any = _value(value)
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    _refuse_unknown(nested, f"--set {text}")
+    return dict(nested)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two configurations as one; values of the second go before those of the first.
+
+    Sections are merged key by key. A component of another name brings its own options, so that those of the first
+    are left out.
+
+    Examples
+    --------
+    >>> merged({"strategy": {"name": "lora", "r": 8}}, {"strategy": {"r": 16}})
+    {'strategy': {'name': 'lora', 'r': 16}}
+    >>> merged({"strategy": {"name": "lora", "r": 8}}, {"strategy": "full"})
+    {'strategy': {'name': 'full'}}
+    """
+    result = dict(below)
+    for key, value in above.items():
+        old, new = _section(key, result.get(key)), _section(key, value)
+        mergeable = isinstance(old, dict) and isinstance(new, dict) and not _is_other_component(key, old, new)
+        result[key] = merged(old, new) if mergeable else new
+    return result
+
+
+def make_config(values: Mapping[str, Any]) -> TrainConfig:
+    """Check a configuration.
+
+    Raises
+    ------
+    OptionsError
+        Naming every key whose value breaks its rule.
+    """
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg'][0].lower()}{item['msg'][1:]}, "
+            f"got {item['input']!r}."
+            for item in error.errors()
+        ]
+        raise OptionsError("The configuration has wrong values.\n" + "\n".join(lines)) from error
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"``, or nothing where no known name is close."""
+    close = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _refuse_unknown(values: Mapping[Any, Any], where: str) -> None:
+    """Refuse keys that nothing reads."""
+    _refuse_outside(values, TrainConfig.model_fields, where, "")
+    for section, known in _SECTIONS.items():
+        inner = values.get(section)
+        if isinstance(inner, dict):
+            _refuse_outside(inner, known, where, f"{section}.")
+
+
+def _refuse_outside(values: Mapping[Any, Any], known: Iterable[str], where: str, prefix: str) -> None:
+    for key in values:
+        if key not in known:
+            raise OptionsError(
+                f"{where}: there is no key {prefix + str(key)!r}.{did_you_mean(str(key), known)} "
+                f"Keys{f' of {prefix[:-1]}' if prefix else ''}: {', '.join(known)}."
+            )
+
+
+def _section(key: str, value: Any) -> Any:
+    """Write a component that is given by name alone as a section."""
+    return {"name": value} if key in COMPONENTS and isinstance(value, str) else value
+
+
+def _is_other_component(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Return whether the second section names another component than the first."""
+    return key in COMPONENTS and "name" in old and "name" in new and new["name"] != old["name"]
+
+
+def _value(text: str) -> Any:
+    """Read a value in JSON (``1e-3``, ``null``) or YAML (``[query, value]``), or as the text it is."""
+    import yaml
+
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text

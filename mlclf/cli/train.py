@@ -1,0 +1,160 @@
+"""``mlclf train``: from a data file and options to a saved model."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlclf.bundle.manifest import MANIFEST_NAME
+from mlclf.cli.build import make_classifier
+from mlclf.cli.config import DataConfig, TrainConfig, assignment, make_config, merged, read_config
+from mlclf.cli.options import Device, IndicatorColumns, Json, LabelColumn, LabelSeparator, TextColumn
+from mlclf.cli.output import logging_to_stderr, results_only, write_json
+from mlclf.datasets import Dataset, load
+from mlclf.exceptions import OptionsError
+
+
+def train(
+    data: Annotated[
+        Path | None, typer.Argument(metavar="DATA", help="Training rows: JSONL, CSV, TSV, Parquet.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to save the model in.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML or JSON file; options given here go before it.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="What reads the text, such as bert or minilm:l6.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="Which weights learn, such as lora or full.")] = None,
+    head: Annotated[str | None, typer.Option(help="How labels come out, such as bce.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the configuration, such as training.epochs=2."),
+    ] = None,
+    validation_data: Annotated[Path | None, typer.Option(help="Validation rows, instead of a share of DATA.")] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    label_separator: LabelSeparator = None,
+    indicator_columns: IndicatorColumns = None,
+    checkpoint_dir: Annotated[Path | None, typer.Option(help="Folder for checkpoints.")] = None,
+    resume_from: Annotated[Path | None, typer.Option(help="Checkpoint of an interrupted run to continue.")] = None,
+    device: Device = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Neither progress nor messages, except errors.")] = False,
+) -> None:
+    """Train a model on a file of texts and labels, and save it.
+
+    --set goes before the other options, and those go before the configuration file. Paths are relative to the current
+    folder.
+    """
+    given = {
+        "data": _without_none(
+            train=data,
+            validation=validation_data,
+            text_column=text_column,
+            label_column=label_column,
+            label_separator=label_separator,
+            indicator_columns=indicator_columns or None,
+        ),
+        "training": _without_none(checkpoint_dir=checkpoint_dir, resume_from=resume_from),
+        **_without_none(out=out, backbone=backbone, strategy=strategy, head=head, device=device),
+    }
+    with results_only() as results, logging_to_stderr(logging.ERROR if quiet else logging.INFO):
+        summary = run(_configuration(config, settings or [], given), verbose=0 if quiet else 1)
+        if as_json:
+            write_json(summary, results)
+        else:
+            results.write(_in_words(summary))
+
+
+def run(config: TrainConfig, verbose: int) -> dict[str, Any]:
+    """Train and save by a configuration.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    verbose : int
+        0 for no progress bar.
+
+    Returns
+    -------
+    dict
+        What happened, JSON-ready.
+
+    Raises
+    ------
+    MlclfError, TrainingInterrupted
+    """
+    out, source = _paths(config)
+    rows = _read(source, config.data)
+    validation = None if config.data.validation is None else _read(config.data.validation, config.data)
+    classes = None if config.data.indicator_columns is None else rows.classes
+    classifier = make_classifier(config, classes=classes, verbose=verbose)
+    started = time.perf_counter()
+    classifier.fit(
+        rows.texts, rows.labels, validation_data=None if validation is None else (validation.texts, validation.labels)
+    )
+    seconds = time.perf_counter() - started
+    classifier.save(out, include_backbone=config.include_backbone)
+    return {
+        "model": str(out),
+        "n_samples": len(rows),
+        "classes": classifier.classes_.tolist(),
+        "seconds": round(seconds, 3),
+        "history": classifier.history_.to_dict(),
+        "validation_report": classifier.validation_report_,
+    }
+
+
+def _configuration(file: Path | None, settings: list[str], given: dict[str, Any]) -> TrainConfig:
+    """Put ``--set`` over the other options over the file."""
+    values = merged({} if file is None else read_config(file), {key: value for key, value in given.items() if value})
+    for setting in settings:
+        values = merged(values, assignment(setting))
+    return make_config(values)
+
+
+def _without_none(**values: Any) -> dict[str, Any]:
+    """Return the values that were given, paths as str."""
+    return {name: str(v) if isinstance(v, Path) else v for name, v in values.items() if v is not None}
+
+
+def _paths(config: TrainConfig) -> tuple[Path, str]:
+    """Return where the model goes and where the rows come from, before either costs time."""
+    if config.data.train is None:
+        raise OptionsError("Name a file of training rows: mlclf train DATA, or data.train in the configuration.")
+    if Path(config.data.train).suffix.lower() in (".yaml", ".yml"):
+        raise OptionsError(
+            f"{config.data.train} is a configuration, not data. Use: mlclf train --config {config.data.train}"
+        )
+    if config.out is None:
+        raise OptionsError("Name a folder for the model: --out MODEL, or out in the configuration.")
+    out = Path(config.out)
+    if out.exists() and not (out / MANIFEST_NAME).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise OptionsError(
+            f"{out} exists and is not a saved model: it would be replaced whole. Give a new folder name."
+        )
+    return out, config.data.train
+
+
+def _read(path: str, data: DataConfig) -> Dataset:
+    return load(
+        path,
+        text_column=data.text_column,
+        label_column=data.label_column,
+        indicator_columns=data.indicator_columns,
+        label_separator=data.label_separator,
+    )
+
+
+def _in_words(summary: dict[str, Any]) -> str:
+    history = summary["history"]
+    lines = [
+        f"Trained on {summary['n_samples']} texts with {len(summary['classes'])} labels in {summary['seconds']:.0f} s "
+        f"({history['precision']}, {history['n_trainable']:,} of {history['n_parameters']:,} parameters)."
+    ]
+    if history["best"] is not None:
+        best = history["evaluations"][history["best"]]
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in best["metrics"].items())
+        lines.append(f"Best on validation rows after epoch {best['epoch']:g}: {figures}.")
+    return "\n".join([*lines, f"Saved in {summary['model']}."]) + "\n"
