@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import re
+import shlex
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -13,9 +14,14 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
+import click
 import pytest
+import typer
 import yaml
 
+from mlclf.cli.app import app
+from mlclf.cli.build import make_classifier
+from mlclf.cli.config import make_config
 from mlclf.datasets import make_feedback
 from mlclf.options import Options, TrainingOptions
 from mlclf.plugins.hookspecs import HOOKS, Hooks
@@ -60,6 +66,15 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
+COMMANDS = sorted(
+    {
+        line
+        for b in BLOCKS
+        if b.language == "bash"
+        for line in b.code.splitlines()
+        if re.match(r"mlclf |echo .*\| mlclf", line)
+    }
+)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page}:{block.line}")
@@ -92,6 +107,23 @@ def test_page_runs_from_top_to_bottom(page: str, tmp_path: Path, monkeypatch: py
             # The line numbers of a traceback are the page's own.
             code = "\n" * (block.line - 1) + block.code
             exec(compile(code, page, "exec"), namespace)
+
+
+def test_configuration_on_the_command_line_page_is_valid() -> None:
+    (block,) = [block for block in blocks(ROOT / "docs" / "cli.md") if block.language == "yaml"]
+    classifier = make_classifier(make_config(yaml.safe_load(block.code)), classes=None, verbose=0)
+    assert classifier.get_params()["strategy"].r == 16
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command_exists_with_its_options(line: str) -> None:
+    words = shlex.split(line, comments=True)
+    words = words[words.index("mlclf") + 1 :]
+    command = typer.main.get_command(app)
+    while isinstance(command, click.Group):
+        command = command.get_command(click.Context(command), words.pop(0)) or pytest.fail(f"no such command: {line}")
+    known = {name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]}
+    assert {word for word in words if word.startswith("--")} <= known
 
 
 def small_corpus(n_samples: int = 64, **given: Any) -> Any:
