@@ -40,7 +40,7 @@ LABEL_WEIGHTS = {"fear": 3.0, "love": 0.5}
 VARIANTS: list[LossOptions] = [
     BceLossOptions(),
     BalancedOptions(),
-    BalancedOptions(power=0.5, ceiling=10.0),
+    BalancedOptions(power=1.0, ceiling=50.0),
     FocalOptions(),
     FocalOptions(gamma=0.5, alpha=0.25),
     FocalOptions(gamma=0.0),
@@ -49,7 +49,7 @@ VARIANTS: list[LossOptions] = [
     AsymmetricOptions(gamma_neg=0.5, gamma_pos=0.0, clip=0.2),
     ZlprOptions(),
     DistributionBalancedOptions(),
-    DistributionBalancedOptions(gamma=0.0, kappa=0.3, negative_scale=5.0, mu=0.3),
+    DistributionBalancedOptions(gamma=2.0, kappa=0.3, negative_scale=5.0, mu=0.9),
 ]
 every_loss = pytest.mark.parametrize("options", VARIANTS, ids=lambda options: options.name)
 
@@ -299,9 +299,15 @@ def test_nothing_of_a_loss_is_saved(options: LossOptions) -> None:
 
 
 def test_balanced_weights_are_negatives_over_positives_within_the_ceiling() -> None:
-    weights = make_loss("balanced", COUNTS).label_weights
+    weights = make_loss(BalancedOptions(power=1), COUNTS).label_weights
     assert weights is not None
     assert weights.tolist() == pytest.approx([601 / 401, 100.0, 881 / 121, 100.0, 0.01])
+
+
+def test_balanced_weights_are_damped_by_the_power() -> None:
+    weights = make_loss("balanced", COUNTS).label_weights
+    assert weights is not None
+    assert weights[2].item() == pytest.approx(math.sqrt(881 / 121))
 
 
 def test_balanced_weights_are_multiplied_by_weights_of_labels() -> None:

@@ -15,7 +15,7 @@ from mlclf.interfaces.head import LabelStatistics, LogitsHead
 from mlclf.losses import LossOptions, as_loss_options, make_loss, prior_logits
 from mlclf.options import Options
 
-# Standard deviation of the first output weights. A pooled vector has a length of 5 to 20, so that first logits are
+# Standard deviation of the first output weights. A pooled vector has a length of 4 to 20, so that first logits are
 # within about .02 of their bias; and with a random head out of the way, the first steps distort the backbone less
 # (Kumar et al. 2022, arXiv:2202.10054).
 _OUTPUT_STD = 1e-3
