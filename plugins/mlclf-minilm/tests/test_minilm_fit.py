@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from mlclf import MultiLabelClassifier
+from mlclf.exceptions import MissingPluginError
 from mlclf.options import TrainingOptions
+from mlclf.plugins import PluginManager, use_manager
 
 TEXTS = [
     "A cat sleeps on the sofa.",
@@ -35,3 +37,10 @@ def test_classifier_learns_saves_and_loads(strategy, tmp_path):
     clf.save(tmp_path / "model")
     again = MultiLabelClassifier.load(tmp_path / "model")
     np.testing.assert_allclose(again.predict_proba(unseen), clf.predict_proba(unseen), atol=1e-6)
+    with (
+        use_manager(PluginManager(entry_points=[])),
+        pytest.raises(
+            MissingPluginError, match=r'saved with mlclf-minilm 0\.1\.0.*pip install "mlclf-minilm>=0\.1\.0,<1"'
+        ),
+    ):
+        MultiLabelClassifier.load(tmp_path / "model")
