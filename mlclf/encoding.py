@@ -6,6 +6,7 @@ same way everywhere.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 # Texts per tokenizer call: large enough to keep its threads busy, small enough that the Rust objects of one
 # chunk (about 1 KiB a token) stay far below the arrays they are turned into.
@@ -152,21 +153,29 @@ class TextEncoder:
         -------
         EncodedTexts
         """
-        ids: list[NDArray[np.int32]] = []
-        window_lengths: list[int] = []
+        ids, window_lengths = array("i"), array("q")
         counts = np.ones(len(texts), dtype=np.int64)
         for start in range(0, len(texts), _CHUNK):
-            for offset, encoding in enumerate(self.tokenizer.encode_batch_fast(list(texts[start : start + _CHUNK]))):
-                windows = [encoding]
-                if self.window_stride is not None:
-                    windows += encoding.overflowing
-                counts[start + offset] = len(windows)
+            for row, encoding in enumerate(self._encode_chunk(texts[start : start + _CHUNK]), start):
+                windows = [encoding] if self.window_stride is None else [encoding, *encoding.overflowing]
+                counts[row] = len(windows)
                 for window in windows:
-                    tokens = np.asarray(window.ids or [0], dtype=np.int32)
-                    ids.append(tokens)
+                    tokens = window.ids or [0]
+                    ids.fromlist(tokens)
                     window_lengths.append(len(tokens))
-        flat = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32)
-        return EncodedTexts(flat, _offsets(np.asarray(window_lengths, dtype=np.int64)), _offsets(counts))
+        return EncodedTexts(
+            ids=np.array(ids, dtype=np.int32),
+            window_offsets=_offsets(np.array(window_lengths, dtype=np.int64)),
+            sample_offsets=_offsets(counts),
+        )
+
+    def _encode_chunk(self, texts: Sequence[str]) -> list[Encoding]:
+        encodings: list[Encoding] = self.tokenizer.encode_batch_fast(list(texts))
+        return encodings
+
+    def __reduce__(self) -> tuple[type[TextEncoder], tuple[Tokenizer, int, int | None]]:
+        """Copy and pickle through the constructor: a pickled tokenizer forgets to take special tokens as text."""
+        return type(self), (self.tokenizer, self.max_length, self.window_stride)
 
 
 def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

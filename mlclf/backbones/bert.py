@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from mlclf.backbones.building import build_model, make_config, position_limit
-from mlclf.backbones.files import check_weights, find_model, find_pad_id, read_config, read_tokenizer, write_files
+from mlclf.backbones.files import (
+    check_vocabulary,
+    check_weights,
+    find_model,
+    find_pad_id,
+    read_config,
+    read_tokenizer,
+    write_files,
+)
 from mlclf.backbones.pooling import PoolingName, make_pooling
 from mlclf.backbones.stack import LayerStack, unused_parameters
 from mlclf.exceptions import BackboneLoadError, IncompatibleComponentsError
@@ -117,6 +126,7 @@ class BertBackbone(Backbone):
         self._config = read_config(files)
         config = make_config(self._config, str(files), self.options.dropout)
         tokenizer = read_tokenizer(files)
+        check_vocabulary(tokenizer, config.vocab_size, str(files))
         self._config["pad_token_id"] = find_pad_id(tokenizer, config.pad_token_id)
         self.set_tokenizer(
             tokenizer,
@@ -124,7 +134,7 @@ class BertBackbone(Backbone):
             max_length=self._max_length(config),
             window_stride=self.options.window_stride,
         )
-        self.model = build_model(config, weights, request, attention="sdpa")
+        self.model = build_model(config, weights, request)
         self.hidden_size = int(config.hidden_size)
         self.pooling = make_pooling(self.options.pooling, self.hidden_size)
         self._explore(int(config.num_hidden_layers))
@@ -132,7 +142,12 @@ class BertBackbone(Backbone):
     def _explore(self, n_layers: int) -> None:
         """Find the layer stack and the unused parameters with a run over two short texts."""
         batch = self.collate(self.encode(["a", "two words"]), np.arange(2)).to(next(self.model.parameters()).device)
-        self._unused = unused_parameters(self.model, _inputs(batch))
+        try:
+            self._unused = unused_parameters(self.model, _inputs(batch))
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            raise BackboneLoadError(
+                f"Model {self.options.model!r} cannot be run on token ids alone: {error}. Choose a text encoder."
+            ) from error
         self._stack = LayerStack.find(self.model, n_layers, _inputs(batch))
 
     def _find(self, request: LoadRequest, folder: Path | None) -> tuple[Path, Path | None]:
@@ -202,7 +217,7 @@ class BertBackbone(Backbone):
         """Recompute activations in the backward pass."""
         if not getattr(self.model, "supports_gradient_checkpointing", False):
             super().enable_gradient_checkpointing()
-        self.model.activation_checkpointing_enable({"use_reentrant": False})
+        cast(PreTrainedModel, self.model).activation_checkpointing_enable({"use_reentrant": False})
 
     def save_files(self, folder: Path) -> None:
         """Write ``config.json`` and ``tokenizer.json``."""

@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
+from mlclf.backbones import attention
+from mlclf.backbones.dropout import replace_dropout
 from mlclf.exceptions import BackboneLoadError
 from mlclf.interfaces import LoadRequest
 
@@ -99,8 +102,8 @@ def position_limit(config: PreTrainedConfig) -> int | None:
     return positions - int(config.pad_token_id) - 1
 
 
-def build_model(config: PreTrainedConfig, folder: Path | None, request: LoadRequest, attention: str) -> PreTrainedModel:
-    """Return the encoder, in evaluation mode.
+def build_model(config: PreTrainedConfig, folder: Path | None, request: LoadRequest) -> PreTrainedModel:
+    """Return the encoder, in evaluation mode, with this package's attention and dropout where they fit.
 
     Parameters
     ----------
@@ -110,8 +113,6 @@ def build_model(config: PreTrainedConfig, folder: Path | None, request: LoadRequ
         Folder with safetensors weights; None starts from random weights.
     request : LoadRequest
         Type and quantisation of the weights.
-    attention : str
-        Name of the attention function wanted; eager attention is taken where the model has only that.
 
     Raises
     ------
@@ -119,44 +120,57 @@ def build_model(config: PreTrainedConfig, folder: Path | None, request: LoadRequ
         If weights are missing or do not fit.
     """
     kind = _model_class(config)
-    implementation = attention if getattr(kind, "_supports_sdpa", False) else "eager"
-    extra = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind.__init__).parameters else {}
-    if folder is None:
-        config._attn_implementation = implementation
-        return kind(config, **extra).to(request.dtype).eval()
-    if request.quantization is not None:
-        extra["quantization_config"] = request.quantization
+    extra: dict[str, Any] = {}
+    if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
+        extra["add_pooling_layer"] = False
     with _quiet():
-        model, report = _read_weights(kind, config, folder, request, {"attn_implementation": implementation, **extra})
-    if missing := sorted(report["missing_keys"]):
-        raise BackboneLoadError(
-            f"The weights in {str(folder)!r} lack {len(missing)} tensors of {kind.__name__}, such as {missing[0]!r}: "
-            "they are of another architecture than config.json says, or incomplete."
-        )
+        if folder is None:
+            config._attn_implementation = _attention_for(kind)
+            model = kind(config, **extra).to(request.dtype)
+        else:
+            model = _read_weights(kind, config, folder, request, extra)
+    replace_dropout(model)
     return model.eval()
+
+
+def _attention_for(kind: type[PreTrainedModel]) -> str:
+    """Return the name of the attention function; DeBERTa and MPNet have only their own, which is called eager."""
+    if not getattr(kind, "_supports_attention_backend", False):
+        return "sdpa" if getattr(kind, "_supports_sdpa", False) else "eager"
+    return attention.NAME
 
 
 def _read_weights(
     kind: type[PreTrainedModel], config: PreTrainedConfig, folder: Path, request: LoadRequest, extra: dict[str, Any]
-) -> tuple[PreTrainedModel, dict[str, Any]]:
+) -> PreTrainedModel:
+    if request.quantization is not None:
+        extra = {**extra, "quantization_config": request.quantization}
     try:
-        return kind.from_pretrained(
+        model, report = kind.from_pretrained(
             folder,
             config=config,
             dtype=request.dtype,
+            attn_implementation=_attention_for(kind),
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
             **extra,
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise BackboneLoadError(f"The weights in {str(folder)!r} cannot be read as {kind.__name__}: {error}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise BackboneLoadError(
+            f"The weights in {str(folder)!r} lack {len(missing)} tensors of {kind.__name__}, such as {missing[0]!r}: "
+            "they are of another architecture than config.json says, or incomplete."
+        )
+    return model
 
 
 def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    kind = MODEL_MAPPING[type(config)]
-    return kind[0] if isinstance(kind, tuple) else kind
+    found = MODEL_MAPPING[type(config)]
+    kind: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
+    return kind
 
 
 @contextmanager

@@ -169,6 +169,16 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         ) from error
 
 
+def check_vocabulary(tokenizer: Tokenizer, size: int, name: str) -> None:
+    """Raise BackboneLoadError where a tokenizer has ids that a model of ``size`` token vectors lacks."""
+    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if highest >= size:
+        raise BackboneLoadError(
+            f"The tokenizer in {name!r} gives ids up to {highest}, but the model has vectors for {size} tokens only: "
+            "the files belong to different models."
+        )
+
+
 def find_pad_id(tokenizer: Tokenizer, configured: int | None) -> int:
     """Return the padding token's id: the configured one, or the tokenizer's, or 0, which the mask hides anyway."""
     if configured is not None:
@@ -180,7 +190,9 @@ def find_pad_id(tokenizer: Tokenizer, configured: int | None) -> int:
 def _convert_tokenizer(folder: Path) -> Tokenizer:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True).backend_tokenizer
+    found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    tokenizer: Tokenizer = found.backend_tokenizer
+    return tokenizer
 
 
 def write_files(folder: Path, config: dict[str, Any], tokenizer: Tokenizer) -> None:

@@ -1,8 +1,8 @@
 """Pooling: one vector a row from the states of its tokens.
 
 Every pooling maps ``tokens (n_rows, length, hidden)`` and ``mask (n_rows, length)``, True where there is a token,
-to ``(n_rows, hidden)``; padding never changes the result, on whichever side it is, and a row that is all padding
-gives a finite vector. Only operations that ONNX has are used.
+to ``(n_rows, hidden)`` in float32; padding never changes the result, on whichever side it is, and a row that is all
+padding gives a finite vector. Only operations that ONNX has are used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ClsPooling(nn.Module):
         """Return ``(n_rows, hidden)``."""
         first = mask.long().argmax(dim=1)
         index = first[:, None, None].expand(-1, 1, tokens.shape[2])
-        return tokens.gather(1, index).squeeze(1)
+        return tokens.gather(1, index).squeeze(1).float()
 
 
 class MeanPooling(nn.Module):
@@ -45,7 +45,7 @@ class MeanPooling(nn.Module):
     """
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Return ``(n_rows, hidden)``; the sum is taken in at least float32."""
+        """Return ``(n_rows, hidden)``."""
         weights = mask.unsqueeze(-1).float()
         return (tokens.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0)
 
@@ -65,7 +65,7 @@ class MaxPooling(nn.Module):
         """Return ``(n_rows, hidden)``."""
         lowest = torch.finfo(tokens.dtype).min
         highest = tokens.masked_fill(~mask.unsqueeze(-1), lowest).amax(dim=1)
-        return highest.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
+        return highest.masked_fill(~mask.any(dim=1, keepdim=True), 0.0).float()
 
 
 class AttentionPooling(nn.Module):
@@ -93,9 +93,10 @@ class AttentionPooling(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Return ``(n_rows, hidden)``."""
-        scores = torch.tanh(self.projection(tokens)).float() @ self.query
+        tokens = tokens.float()
+        scores = (torch.tanh(self.projection(tokens)).float() * self.query).sum(dim=-1)
         weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=1)
-        return (tokens.float() * weights.unsqueeze(-1)).sum(dim=1)
+        return (tokens * weights.unsqueeze(-1)).sum(dim=1)
 
 
 def make_pooling(name: PoolingName, hidden_size: int) -> nn.Module:

@@ -183,7 +183,7 @@ def _module_list(model: nn.Module, n_layers: int) -> str | None:
     """Return the name of the outermost module list of ``n_layers`` different layers, or None."""
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == n_layers == len(set(module)):
-            return name
+            return str(name)
     return None
 
 

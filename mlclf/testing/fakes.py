@@ -154,7 +154,7 @@ def _sizes(architecture: str, tokenizer: Tokenizer, layers: int, hidden: int) ->
     }
     if architecture == "distilbert":
         return {**common, "dim": hidden, "n_layers": layers, "n_heads": 4, "hidden_dim": 2 * hidden}
-    special = {
+    special: dict[str, dict[str, Any]] = {
         "electra": {"embedding_size": hidden // 2},
         "albert": {"embedding_size": hidden // 2},
         "deberta-v2": {
