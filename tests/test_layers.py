@@ -51,8 +51,8 @@ LEVELS: list[set[str]] = [
     {"model"},
     {"bundle", "fitting"},
     {"classifier", "estimator_params", "inputs", "predictions", "testing"},
-    {"cli"},
     {"__init__"},
+    {"cli"},
 ]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 COMPONENTS, INTERFACES = 4, 2

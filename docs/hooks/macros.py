@@ -1,8 +1,9 @@
-"""Two macros of the documentation: ``{{ options dotted.Class }}`` and ``{{ measured file.md | command }}``.
+"""Macros of the documentation, each on a line of its own.
 
-The first writes the table of an options class, read from the source, so that names, defaults and rules cannot differ
-from the code. The second includes a page of measurements where it exists, and otherwise says how to make it: nothing
-is claimed that was not measured.
+``{{ options dotted.Class }}`` writes the table of an options class and ``{{ rates name, name }}`` that of the learning
+rates of strategies, both read from the source, so that names, defaults and rules cannot differ from the code.
+``{{ measured file.md | command }}`` includes a page of measurements where it exists, and otherwise says how to make it:
+nothing is claimed that was not measured.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import griffe
 
 ROOT = Path(__file__).parent.parent.parent
 SEARCH = [ROOT, *sorted(path for path in (ROOT / "plugins").glob("*") if path.is_dir())]
-MACRO = re.compile(r"^\{\{ (?P<name>options|measured) (?P<argument>[^}]+) \}\}$", re.MULTILINE)
+MACRO = re.compile(r"^\{\{ (?P<name>\w+) (?P<argument>[^}]+) \}\}$", re.MULTILINE)
 RULES = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace the macros of a page (called by mkdocs)."""
-    macros = {"options": options_table, "measured": measured}
+    macros = {"options": options_table, "rates": rates_table, "measured": measured}
     return MACRO.sub(lambda match: macros[match["name"]](match["argument"].strip()), markdown)
 
 
@@ -66,6 +67,29 @@ def default_and_rules(source: str) -> tuple[str, list[str]]:
     given = {word.arg: ast.unparse(word.value) for word in value.keywords if word.arg}
     default = ast.unparse(value.args[0]) if value.args else given.get("default", given.get("default_factory", ""))
     return default, [f"{sign} {given[name]}" for name, sign in RULES.items() if name in given]
+
+
+def rates_table(names: str) -> str:
+    """Return the Markdown table of the learning rates that strategies declare; a star marks those of the head only."""
+    rows = []
+    for name in names.replace(",", " ").split():
+        backbone, head = declared_rates(name.rstrip("*"))
+        rows.append(f"| `{name.rstrip('*')}` | {'does not learn' if name.endswith('*') else backbone} | {head} |")
+    return "\n".join(["| Strategy | Backbone | Head |", "|---|---|---|", *rows])
+
+
+def declared_rates(name: str) -> tuple[str, str]:
+    """Return peak rates of backbone and head as the strategy's class states them."""
+    module = load("mlclf")[f"strategies.{name.replace('-', '_')}"]
+    (declared,) = [
+        member["learning_rates"].value
+        for member in module.members.values()
+        if not member.is_alias and member.is_class and "learning_rates" in member.members
+    ]
+    call = ast.parse(str(declared), mode="eval").body
+    assert isinstance(call, ast.Call), f"{module.path}: learning_rates must be LearningRates(...)"
+    given = {word.arg: ast.get_source_segment(str(declared), word.value) for word in call.keywords}
+    return str(given["backbone"]), str(given["head"])
 
 
 def measured(argument: str) -> str:
