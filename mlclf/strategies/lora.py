@@ -1,0 +1,204 @@
+"""Strategy ``lora``: low-rank updates of linear layers, through peft."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, ValidationInfo, field_validator
+from torch import Tensor, nn
+
+from mlclf.exceptions import IncompatibleComponentsError, NotMergeableError
+from mlclf.interfaces import Backbone, LearningRates, Strategy
+from mlclf.options import Options
+from mlclf.strategies.lora_targets import Layers, Targets, check_layers, check_targets, chosen_layers, find_targets
+from mlclf.strategies.modes import train_only
+from mlclf.strategies.rates import RateOptions
+
+# Initialisations that take their start out of the base weight.
+_TAKES_FROM_BASE = ("pissa", "olora")
+
+
+class LoraOptions(RateOptions):
+    """Options of the strategy ``lora``.
+
+    Parameters
+    ----------
+    r : int
+        Rank of the updates.
+    alpha : float or None
+        Updates are scaled by ``alpha / r``; None takes ``2 * r``.
+    dropout : float
+        Dropout of what goes into the updates. Above 0 a step takes longer, as it does with ``use_dora``.
+    targets : {"all-linear", "attention", "qv"} or tuple of str
+        Which linear layers get an update: all in the stack, those of attention, those of queries and values (with a
+        fused matrix, all of it), or those whose names end so, such as ``("query", "output.dense")``. All of them serve
+        rare labels best.
+    layers : "all", int or tuple of int
+        All layers, so many from the top, or those with these numbers, 0 being the lowest. What lies below the lowest
+        one stays constant and is computed once.
+    use_dora : bool
+        Learn length and direction of the weights apart (DoRA).
+    use_rslora : bool
+        Scale by ``alpha / sqrt(r)`` (rsLoRA), for large ranks; take half of the learning rate or less.
+    init : {"default", "gaussian", "orthogonal", "pissa", "olora"}
+        How the updates start: at zero effect ("default", "gaussian", "orthogonal"), or at the largest singular
+        directions ("pissa") or the first columns of a QR decomposition ("olora") of the weights.
+    backbone_dropout : bool
+        Whether the frozen backbone keeps its own dropout in training. Few weights learn, so that it protects little,
+        and a step without it is faster.
+    learning_rate : float or None
+        Peak rate of the updates; None takes 1e-3.
+    head_learning_rate : float or None
+        Peak rate of head and pooling; None takes 5e-3.
+
+    Examples
+    --------
+    >>> LoraOptions(r=8, layers=2).targets
+    'all-linear'
+    """
+
+    component: ClassVar[str] = "lora"
+
+    r: int = Field(default=16, ge=1)
+    alpha: float | None = Field(default=None, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: Targets = "all-linear"
+    layers: Layers = "all"
+    use_dora: bool = False
+    use_rslora: bool = False
+    init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"] = "default"
+    backbone_dropout: bool = False
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _known_targets(cls, value: Any) -> Any:
+        return check_targets(value)
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _possible_layers(cls, value: Any) -> Any:
+        return check_layers(value)
+
+    @field_validator("init")
+    @classmethod
+    def _even_rank(cls, value: str, info: ValidationInfo) -> str:
+        if value == "orthogonal" and info.data.get("r", 2) % 2:
+            raise ValueError(
+                f"init='orthogonal' splits the rank into halves and needs an even r, got r={info.data['r']}"
+            )
+        return value
+
+
+class LoraStrategy(Strategy):
+    """Low-rank adaptation: the backbone is frozen, and linear layers get an update of two thin matrices that learn.
+
+    The learning rate is twenty times that of full fine-tuning. At a rate for full fine-tuning the updates, which start
+    at zero, hardly move, and several labels at once are not learned: the usual reason for the belief that LoRA does
+    not work here.
+
+    Parameters
+    ----------
+    options : LoraOptions
+
+    References
+    ----------
+    Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685.
+    Liu et al. (2024), "DoRA: Weight-Decomposed Low-Rank Adaptation", arXiv:2402.09353.
+    Kalajdzievski (2023), "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", arXiv:2312.03732.
+    Meng et al. (2024), "PiSSA: Principal Singular Values and Singular Vectors Adaptation", arXiv:2404.02948.
+    Büyükakyüz (2024), "OLoRA: Orthonormal Low-Rank Adaptation", arXiv:2406.01775.
+
+    Examples
+    --------
+    >>> LoraStrategy(LoraOptions()).learning_rates.backbone
+    0.001
+    """
+
+    Options: ClassVar[type[Options]] = LoraOptions
+    learning_rates: ClassVar[LearningRates] = LearningRates(backbone=1e-3, head=5e-3)
+    options: LoraOptions
+
+    def check(self, backbone: Backbone) -> None:
+        """Refuse targets or layers that the backbone does not have, and ranks that an initialisation cannot give."""
+        names = find_targets(backbone, self.options.targets, self.options.layers)
+        if self.options.init not in _TAKES_FROM_BASE:
+            return
+        for name in names:
+            size = min(backbone.model.get_parameter(f"{name}.weight").shape)
+            if self.options.r > size:
+                raise IncompatibleComponentsError(
+                    f"LoraOptions(init={self.options.init!r}, r={self.options.r}): layer {name!r} has only {size} "
+                    f"singular directions. Use r={size} or less, or init='default'."
+                )
+
+    def adapt(self, backbone: Backbone) -> None:
+        """Freeze the model and inject the updates."""
+        from mlclf.strategies.lora_layers import inject
+        from mlclf.strategies.lora_peft import LoraConfig
+
+        config = LoraConfig(
+            r=self.options.r,
+            lora_alpha=self.options.alpha or 2 * self.options.r,
+            lora_dropout=self.options.dropout,
+            use_dora=self.options.use_dora,
+            use_rslora=self.options.use_rslora,
+            init_lora_weights=True if self.options.init == "default" else self.options.init,
+        )
+        names = find_targets(backbone, self.options.targets, self.options.layers)
+        inject(backbone.model, names, config, takes_from_base=self.options.init in _TAKES_FROM_BASE)
+
+    def constant_layers(self, backbone: Backbone) -> int:
+        """Return the number of layers below the lowest adapted one."""
+        return min(chosen_layers(backbone.n_layers, self.options.layers), default=0)
+
+    def set_train_mode(self, backbone: Backbone) -> None:
+        """Turn dropout on in the updates, and in the layers above the constant ones where it is asked for."""
+        from mlclf.strategies.lora_layers import adapted
+
+        parts: list[nn.Module] = list(adapted(backbone.model).values())
+        if self.options.backbone_dropout:
+            constant = self.constant_layers(backbone)
+            parts = backbone.layers()[constant:] if constant else [backbone.model]
+        train_only(backbone.model, parts)
+
+    def state(self, backbone: Backbone) -> dict[str, Tensor]:
+        """Return the updates by name, and where the base gave up their start, also that start."""
+        from mlclf.strategies.lora_layers import residuals
+
+        state = super().state(backbone)
+        for name, base in residuals(backbone.model).items():
+            state |= {f"{name}.initial_down": base.initial_down, f"{name}.initial_up": base.initial_up}
+        return state
+
+    def load_state(self, backbone: Backbone, state: dict[str, Tensor]) -> None:
+        """Put saved updates into an adapted backbone."""
+        from mlclf.strategies.lora_layers import residuals
+
+        super().load_state(backbone, state)
+        for base in residuals(backbone.model).values():
+            base.subtract()
+
+    def merge(self, backbone: Backbone) -> None:
+        """Add the updates to the weights and remove what was injected.
+
+        Raises
+        ------
+        NotMergeableError
+            If an update is not finite; nothing has been changed then.
+        """
+        from mlclf.strategies.lora_layers import merge
+
+        for name, tensor in self.state(backbone).items():
+            if not torch.isfinite(tensor).all():
+                raise NotMergeableError(
+                    f"The update {name!r} holds numbers that are not finite: the model is damaged. Train it "
+                    "again, with a lower learning rate if training diverged."
+                )
+        merge(backbone.model)
+
+    def detach(self, backbone: Backbone) -> None:
+        """Remove the updates: the model is again what was loaded, bit for bit."""
+        from mlclf.strategies.lora_layers import detach
+
+        detach(backbone.model)

@@ -1,0 +1,79 @@
+"""Injecting low-rank updates into a model, merging them into its weights, and taking them out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlclf.strategies.lora_linear import FastLoraLinear
+from mlclf.strategies.lora_peft import BaseTunerLayer, LoraConfig, inject_adapter_in_model
+from mlclf.strategies.lora_residual import ResidualLinear
+
+_ADAPTER = "default"
+
+
+def inject(model: nn.Module, names: Sequence[str], config: LoraConfig, *, takes_from_base: bool) -> None:
+    """Freeze a model and put low-rank updates beside some of its linear layers.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Changed in place.
+    names : sequence of str
+        Names of linear layers.
+    config : peft.LoraConfig
+        Everything but the names.
+    takes_from_base : bool
+        Whether the initialisation takes the start of an update out of the base weight.
+    """
+    linears = [model.get_submodule(name) for name in names]
+    pristine = [linear.get_parameter("weight").detach().clone() for linear in linears] if takes_from_base else []
+    config.target_modules = list(names)
+    if all(type(linear) is nn.Linear for linear in linears):
+        config._register_custom_module({nn.Linear: FastLoraLinear})
+    inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    for name, weight in zip(names, pristine, strict=False):
+        layer: Any = model.get_submodule(name)
+        layer.base_layer = _residual(layer, weight)
+
+
+def _residual(layer: Any, weight: Tensor) -> ResidualLinear:
+    """Return what stands in the place of a base layer that gave up the start of its update."""
+    down, up = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
+    residual = ResidualLinear(layer.base_layer.bias, weight, down, up, scaling=layer.scaling[_ADAPTER])
+    return residual.train(layer.training)
+
+
+def adapted(model: nn.Module) -> dict[str, Any]:
+    """Return peft's layers in a model by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+
+
+def residuals(model: nn.Module) -> dict[str, ResidualLinear]:
+    """Return by name the base layers that gave up the start of their update."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, ResidualLinear)}
+
+
+@torch.no_grad()
+def merge(model: nn.Module) -> None:
+    """Add all updates to the weights of their layers and put ordinary linear layers back."""
+    for layer in adapted(model).values():
+        layer.merge(safe_merge=True)
+    _put_back(model, lambda base: base.weight)
+
+
+def detach(model: nn.Module) -> None:
+    """Put the original linear layers back."""
+    _put_back(model, lambda base: base.pristine)
+
+
+def _put_back(model: nn.Module, weight_of: Callable[[ResidualLinear], Tensor]) -> None:
+    """Replace peft's layers by their base layers, which become ordinary ones with a weight of choice."""
+    for name, layer in adapted(model).items():
+        base = layer.get_base_layer()
+        model.set_submodule(name, base.plain(weight_of(base)) if isinstance(base, ResidualLinear) else base)
+    if hasattr(model, "peft_config"):
+        del model.peft_config
