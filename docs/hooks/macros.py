@@ -81,13 +81,12 @@ def rates_table(names: str) -> str:
 def declared_rates(name: str) -> tuple[str, str]:
     """Return peak rates of backbone and head as the strategy's class states them."""
     module = load("mlclf")[f"strategies.{name.replace('-', '_')}"]
-    (declared,) = [
-        member["learning_rates"].value
-        for member in module.members.values()
-        if not member.is_alias and member.is_class and "learning_rates" in member.members
+    (strategy,) = [
+        member for path, member in module.members.items() if path.endswith("Strategy") and not member.is_alias
     ]
+    declared = strategy.all_members["learning_rates"].value
     call = ast.parse(str(declared), mode="eval").body
-    assert isinstance(call, ast.Call), f"{module.path}: learning_rates must be LearningRates(...)"
+    assert isinstance(call, ast.Call), f"{strategy.path}: learning_rates must be LearningRates(...)"
     given = {word.arg: ast.get_source_segment(str(declared), word.value) for word in call.keywords}
     return str(given["backbone"]), str(given["head"])
 
