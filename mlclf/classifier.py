@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +13,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 
 from mlclf.assembly import resolve_parts
-from mlclf.bundle.store import load_model, save_model
+from mlclf.bundle.store import AllowedPlugins, load_model, save_model
 from mlclf.estimator_params import NestedOptionsMixin
 from mlclf.fitting import Plan, fit_model, split_validation
 from mlclf.inputs import check_validation, checked_rows, checked_validation, random_seed
@@ -163,7 +163,7 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
         folder: str | os.PathLike[str],
         *,
         device: str | None = None,
-        allow_plugins: Iterable[str] | None = None,
+        allow_plugins: AllowedPlugins = None,
         allow_plugin_version_mismatch: bool = False,
     ) -> Self:
         """Read a saved model.
@@ -174,8 +174,8 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
             Written by :meth:`save`.
         device : str or None
             As in the constructor.
-        allow_plugins : iterable of str or None
-            Plugin ids that may be imported; None allows every installed one, an empty one none.
+        allow_plugins : collection of str, "none" or None
+            Plugin ids that may be imported; None allows every installed one.
         allow_plugin_version_mismatch : bool, default=False
             Accept another major version of a plugin than the model was saved with.
 

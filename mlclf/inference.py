@@ -125,8 +125,8 @@ def sparse_probabilities(
 ) -> csr_array:
     """Return the ``keep`` largest probabilities of each text as a sparse matrix, for very many labels.
 
-    The probabilities of a row's true labels are kept too where ``dataset`` has targets, so that tuning and metrics
-    see every positive cell.
+    Which cells are kept must not depend on the truth: if true labels were kept beside the best ones, a low threshold
+    would look perfect, because the negatives that it also lets in are missing.
 
     Returns
     -------
@@ -138,8 +138,6 @@ def sparse_probabilities(
     for rows, probabilities in stream_probabilities(network, dataset, device, precision):
         chosen = np.zeros(probabilities.shape, dtype=bool)
         np.put_along_axis(chosen, top_columns(probabilities, min(keep, n_labels)), True, axis=1)
-        if dataset.targets is not None:
-            chosen[dataset.targets.indicator[rows].nonzero()] = True
         local, columns = np.nonzero(chosen)
         parts.append((rows[local], columns, probabilities[local, columns]))
     row, column, value = (np.concatenate([part[i] for part in parts]) for i in range(3))
@@ -158,7 +156,7 @@ def bounded_probabilities(
     Returns
     -------
     ndarray or csr_array of float32, shape (n_samples, n_labels)
-        Sparse from 50 million cells on, with the 100 most probable labels of each text and its true ones.
+        Sparse from 50 million cells on, with the 100 most probable labels of each text.
     """
     if len(dataset) * n_labels <= _DENSE_CELLS:
         return dense_probabilities(network, dataset, n_labels, device, precision)

@@ -25,7 +25,8 @@ from mlclf.labels import LabelSpace, to_indicator
 
 @pytest.fixture(scope="module")
 def fitted(tiny_bert: Path) -> MultiLabelClassifier:
-    return toy_classifier(tiny_bert, epochs=15, training={"learning_rate": 3e-3}, validation=0.2).fit(*toy_rows())
+    training = {"learning_rate": 1e-2, "head_learning_rate": 1e-2}
+    return toy_classifier(tiny_bert, epochs=15, training=training, validation=0.2).fit(*toy_rows(200))
 
 
 def test_fit_learns_labels_that_words_give_away(fitted: MultiLabelClassifier) -> None:
@@ -191,14 +192,15 @@ def test_caching_constant_layers_changes_nothing(tiny_bert: Path) -> None:
 
 
 def test_long_documents_are_read_in_windows(tiny_bert: Path) -> None:
-    texts, labels = toy_rows(48)
-    filler = " ".join(["the"] * 60)
+    texts, labels = toy_rows(96)
+    filler = " ".join(["the"] * 40)
     long = [f"{filler} {text}" for text in texts]
     backbone = BertOptions(model=str(tiny_bert), max_length=32, window_stride=8)
-    clf = toy_classifier(tiny_bert, epochs=8, backbone=backbone, training={"learning_rate": 3e-3}).fit(long, labels)
+    training = {"learning_rate": 1e-2, "head_learning_rate": 1e-2}
+    clf = toy_classifier(tiny_bert, epochs=10, backbone=backbone, training=training).fit(long, labels)
     assert clf.model_.dataset(long).encoded.windows_per_sample.min() > 1
     # The informative words stand behind the first window: only a model that reads all windows can tell texts apart.
-    assert clf.predict_proba(long).std(axis=0).max() > 0.1
+    assert clf.predict_proba(long).std(axis=0).max() > 0.15
     alone = np.concatenate([clf.predict_proba([text]) for text in long[:5]])
     np.testing.assert_allclose(clf.predict_proba(long)[:5], alone, atol=1e-5)
 

@@ -251,6 +251,7 @@ def test_gradient_checkpointing_gives_the_same_model(tiny_bert: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's compiler warns about torch itself
 def test_a_compiled_network_gives_the_same_model(tiny_bert: Path) -> None:
     rows = toy_rows(32)
     results = []

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
@@ -70,8 +71,13 @@ def make_config(values: dict[str, Any], name: str, dropout: float | None) -> Pre
             f"Model {name!r} has the architecture {architecture!r}, which the installed transformers does not have. "
             "mlclf never runs code of a model repository: choose another model, or upgrade transformers."
         )
-    config = CONFIG_MAPPING[architecture].from_dict(values)
-    _check_encoder(config, name)
+    _check_encoder(CONFIG_MAPPING[architecture], values, name)
+    try:
+        config: PreTrainedConfig = CONFIG_MAPPING[architecture].from_dict(values)
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        raise BackboneLoadError(
+            f"The config.json of model {name!r} is not valid for {architecture!r}: {error}"
+        ) from error
     if dropout is not None:
         for key in _DROPOUTS:
             if hasattr(config, key):
@@ -79,17 +85,17 @@ def make_config(values: dict[str, Any], name: str, dropout: float | None) -> Pre
     return config
 
 
-def _check_encoder(config: PreTrainedConfig, name: str) -> None:
-    kind = type(config)
+def _check_encoder(kind: type[PreTrainedConfig], values: dict[str, Any], name: str) -> None:
+    """Raise BackboneLoadError where a configuration is not that of an encoder."""
     causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
-    if causal or getattr(config, "is_decoder", False):
+    if causal or values.get("is_decoder"):
         raise BackboneLoadError(
-            f"Model {name!r} ({config.model_type}) is a causal language model; backbone 'bert' reads encoders. "
+            f"Model {name!r} ({kind.model_type}) is a causal language model; backbone 'bert' reads encoders. "
             f'Use backbone="llm" for it, or choose an encoder.'
         )
-    if getattr(config, "is_encoder_decoder", False) or kind not in MODEL_MAPPING:
+    if getattr(kind, "is_encoder_decoder", False) or kind not in MODEL_MAPPING:
         raise BackboneLoadError(
-            f"Model {name!r} ({config.model_type}) is no encoder of the BERT family. Choose a model such as "
+            f"Model {name!r} ({kind.model_type}) is no encoder of the BERT family. Choose a model such as "
             "'sentence-transformers/all-MiniLM-L6-v2', 'FacebookAI/roberta-base' or 'answerdotai/ModernBERT-base'."
         )
 

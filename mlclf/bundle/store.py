@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ from mlclf.options import TrainingOptions
 from mlclf.plugins import provenance, require, resolve
 from mlclf.thresholds import Thresholds
 from mlclf.training.history import History
+
+AllowedPlugins: TypeAlias = Collection[str] | Literal["none"] | None
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "scikit-learn")
 
@@ -81,7 +83,7 @@ def load_model(
     folder: str | os.PathLike[str],
     device: torch.device,
     *,
-    allow_plugins: Iterable[str] | None = None,
+    allow_plugins: AllowedPlugins = None,
     allow_plugin_version_mismatch: bool = False,
 ) -> Model:
     """Read a model from a folder.
@@ -92,7 +94,7 @@ def load_model(
     ----------
     folder : path
     device : torch.device
-    allow_plugins : iterable of str or None
+    allow_plugins : collection of str, "none" or None
         Plugins that may be imported; None allows every installed one.
     allow_plugin_version_mismatch : bool
         Load with another major version of a plugin than the model was saved with.
@@ -111,7 +113,7 @@ def load_model(
     require(
         manifest.plugins,
         {kind: entry.name for kind, entry in manifest.components.items()},
-        allow_plugins=None if allow_plugins is None else list(allow_plugins),
+        allow_plugins=allow_plugins,
         allow_version_mismatch=allow_plugin_version_mismatch,
     )
     parts = _parts(manifest)

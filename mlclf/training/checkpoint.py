@@ -144,7 +144,7 @@ def _read_meta(folder: Path, fingerprint: dict[str, Any]) -> tuple[Path, dict[st
         meta = json.loads((source / "checkpoint.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise OptionsError(
-            f"resume_from={str(folder)!r} holds no checkpoint. Give the folder that was TrainingOptions(checkpoint_dir=...)."
+            f"resume_from={str(folder)!r} holds no checkpoint. Give the folder of checkpoint_dir."
         ) from error
     except ValueError as error:
         raise BundleDamagedError(

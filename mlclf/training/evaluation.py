@@ -46,8 +46,7 @@ def evaluate_run(
 def log_loss(probabilities: Probabilities, targets: Targets) -> float:
     """Return the mean binary cross-entropy of all known cells.
 
-    Where probabilities are sparse, an absent cell is one of negligible probability and a negative label, which
-    costs nothing.
+    Where probabilities are sparse, an absent cell counts as one of probability 1e-7.
 
     Parameters
     ----------
