@@ -54,7 +54,7 @@ class LowRankUpdate(torch.autograd.Function):
         out.addmm_(inner, high.t(), alpha=scaling)
         ctx.save_for_backward(rows, inner, base, low, high)
         ctx.scaling, ctx.shape, ctx.types = scaling, x.shape, (down.dtype, up.dtype)
-        return out.view(*x.shape[:-1], -1)
+        return out.view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
     @once_differentiable

@@ -1,0 +1,88 @@
+"""Tiny backbones under a strategy, and what tests of strategies ask of them."""
+
+from __future__ import annotations
+
+import copy
+from functools import lru_cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlclf.backbones.bert import BertBackbone, BertOptions
+from mlclf.interfaces import Batch, LoadRequest, Strategy
+from mlclf.options import Options
+from mlclf.testing import tiny_encoder, tiny_texts
+
+N_LAYERS = 3
+LAYERED = ("bert", "roberta", "distilbert", "deberta-v2", "modernbert", "xlm-roberta")
+
+
+@lru_cache
+def folder_of(architecture: str) -> Path:
+    """Return a folder with a tiny encoder, the same one in the whole process."""
+    return tiny_encoder(architecture, Path(mkdtemp(prefix="mlclf-test-")) / architecture, layers=N_LAYERS)  # type: ignore[arg-type]
+
+
+@lru_cache
+def _loaded(architecture: str, pooling: Any) -> BertBackbone:
+    backbone = BertBackbone(BertOptions(model=str(folder_of(architecture)), max_length=32, pooling=pooling))
+    backbone.load(LoadRequest())
+    return backbone
+
+
+def load(architecture: str = "bert", pooling: str = "mean") -> BertBackbone:
+    """Return a backbone as it is right after loading."""
+    return copy.deepcopy(_loaded(architecture, pooling))
+
+
+def strategy_of(options: Options) -> Strategy:
+    """Return the built-in strategy that some options configure."""
+    from mlclf.plugins import resolve
+
+    found: type[Strategy] = resolve("strategy", options)[1]
+    return found(options)
+
+
+def adapted(options: Options, architecture: str = "bert", *, seed: int = 0) -> tuple[BertBackbone, Strategy]:
+    """Return a backbone that a strategy has adapted."""
+    backbone, strategy = load(architecture), strategy_of(options)
+    torch.manual_seed(seed)
+    strategy.check(backbone)
+    strategy.adapt(backbone)
+    return backbone, strategy
+
+
+def batch_of(backbone: BertBackbone, n: int = 5) -> Batch:
+    """Return a batch with padding."""
+    return backbone.collate(backbone.encode(["cat", *tiny_texts(n - 1)]), np.arange(n))
+
+
+@torch.no_grad()
+def states(backbone: BertBackbone) -> Tensor:
+    """Return the states of all real tokens, in evaluation mode."""
+    backbone.model.eval()
+    batch = batch_of(backbone)
+    return backbone.token_states(batch)[batch.attention_mask.bool()]
+
+
+def disturb(backbone: BertBackbone, seed: int = 1) -> None:
+    """Change everything that learns by random numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in backbone.model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+
+
+def weights(backbone: BertBackbone) -> dict[str, Tensor]:
+    """Return copies of all weights by name."""
+    return {name: tensor.detach().clone() for name, tensor in backbone.model.state_dict().items()}
+
+
+def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    """Tell whether two sets of weights have the same names and bits."""
+    return list(left) == list(right) and all(torch.equal(left[name], right[name]) for name in left)

@@ -1,0 +1,249 @@
+"""What every strategy promises, on every architecture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from strategy_kit import LAYERED, N_LAYERS, adapted, batch_of, disturb, load, same, states, strategy_of, weights
+from torch import nn
+
+from mlclf.exceptions import BundleDamagedError, OptionsError
+from mlclf.interfaces import Strategy
+from mlclf.options import Options
+from mlclf.strategies.features import FeaturesOptions
+from mlclf.strategies.full import FullOptions
+from mlclf.strategies.head_only import HeadOnlyOptions
+from mlclf.strategies.lora import LoraOptions
+from mlclf.strategies.partial import PartialOptions
+
+LORA = LoraOptions(r=4)
+UPPER_LORA = LoraOptions(r=4, layers=1)
+TRAINING: list[Options] = [
+    FullOptions(),
+    FullOptions(layer_decay=0.9),
+    PartialOptions(last_layers=2),
+    PartialOptions(last_layers=N_LAYERS),
+    LORA,
+    UPPER_LORA,
+    LoraOptions(r=4, init="pissa"),
+    LoraOptions(r=4, init="olora", use_rslora=True),
+    LoraOptions(r=4, init="orthogonal"),
+    LoraOptions(r=4, use_dora=True, targets="attention"),
+]
+FROZEN: list[Options] = [HeadOnlyOptions(), FeaturesOptions()]
+ALL = [*TRAINING, *FROZEN]
+# Finer choices are about linear layers, which are the same everywhere.
+CASES = [
+    (options, architecture)
+    for options in ALL
+    for architecture in (LAYERED if options in (FullOptions(), TRAINING[2], LORA, UPPER_LORA) else ("bert",))
+]
+
+
+def name_of(value: Any) -> str:
+    if isinstance(value, Options):
+        changed = {name: v for name, v in value.get_params().items() if v != type(value)().get_params()[name]}
+        return "-".join([value.component, *(f"{name}={v}" for name, v in changed.items())])
+    return str(value)
+
+
+every_case = pytest.mark.parametrize(("options", "architecture"), CASES, ids=name_of)
+training_case = pytest.mark.parametrize(
+    ("options", "architecture"), [case for case in CASES if case[0] in TRAINING], ids=name_of
+)
+
+
+def declared(options: Options, architecture: str) -> int:
+    """Return how many numbers should learn, counted on an untouched backbone."""
+    backbone = load(architecture)
+    unused = backbone.unused_parameters()
+    used = {name: p for name, p in backbone.model.named_parameters() if name not in unused}
+    if isinstance(options, FullOptions):
+        return sum(p.numel() for p in used.values())
+    if isinstance(options, PartialOptions):
+        lower = {id(p) for p in backbone.lower_parameters(N_LAYERS - options.last_layers)}
+        return sum(p.numel() for p in used.values() if id(p) not in lower)
+    if isinstance(options, LoraOptions):
+        upper = backbone.layers() if options.layers == "all" else backbone.layers()[-1:]
+        linear = [(n, m) for layer in upper for n, m in layer.named_modules() if isinstance(m, nn.Linear)]
+        if options.targets == "attention":
+            linear = [(n, m) for n, m in linear if "att" in n]
+        return sum(options.r * (m.in_features + m.out_features) + options.use_dora * m.out_features for _, m in linear)
+    return 0
+
+
+@every_case
+def test_as_many_weights_learn_as_declared(options: Options, architecture: str) -> None:
+    backbone, _ = adapted(options, architecture)
+    assert sum(p.numel() for p in backbone.model.parameters() if p.requires_grad) == declared(options, architecture)
+
+
+@training_case
+def test_every_weight_that_learns_gets_a_gradient(options: Options, architecture: str) -> None:
+    backbone, strategy = adapted(options, architecture)
+    disturb(backbone)  # LoRA's first matrix gets a gradient only once the second is not zero
+    strategy.set_train_mode(backbone)
+    torch.manual_seed(0)
+    output = backbone(batch_of(backbone)).pooled
+    (output * torch.randn_like(output)).sum().backward()
+    learning = {name: p.grad for name, p in backbone.model.named_parameters() if p.requires_grad}
+    without = [name for name, gradient in learning.items() if gradient is None or not gradient.any()]
+    # The bias of keys adds the same to all of a query's scores, which the softmax takes out again.
+    assert [name for name in without if not name.endswith(("key.bias", "k_lin.bias"))] == []
+
+
+@training_case
+def test_what_learns_takes_part_in_the_output(options: Options, architecture: str) -> None:
+    backbone, _ = adapted(options, architecture)
+    before = states(backbone)
+    disturb(backbone)
+    assert (states(backbone) - before).abs().max() > 1e-3
+
+
+@every_case
+def test_a_strategy_starts_at_the_pretrained_model(options: Options, architecture: str) -> None:
+    backbone, _ = adapted(options, architecture)
+    torch.testing.assert_close(states(backbone), states(load(architecture)), rtol=1e-5, atol=1e-5)
+
+
+@every_case
+def test_saved_tensors_make_a_fresh_backbone_equal_bit_for_bit(options: Options, architecture: str) -> None:
+    backbone, strategy = adapted(options, architecture)
+    disturb(backbone)
+    saved = {name: tensor.clone() for name, tensor in strategy.state(backbone).items()}
+    fresh, again = adapted(options, architecture, seed=7)
+    again.load_state(fresh, saved)
+    assert torch.equal(states(fresh), states(backbone))
+    assert same(weights(fresh), weights(backbone))
+
+
+@every_case
+def test_merging_gives_plain_weights_and_the_same_output(options: Options, architecture: str) -> None:
+    backbone, strategy = adapted(options, architecture)
+    disturb(backbone)
+    before = states(backbone)
+    strategy.merge(backbone)
+    pristine = load(architecture)
+    torch.testing.assert_close(states(backbone), before, rtol=1e-5, atol=1e-5)
+    assert list(weights(backbone)) == list(weights(pristine))
+    assert [type(module) for module in backbone.model.modules()] == [type(m) for m in pristine.model.modules()]
+
+
+@every_case
+def test_constant_layers_do_not_change_in_training(options: Options, architecture: str) -> None:
+    backbone, strategy = adapted(options, architecture)
+    constant = strategy.constant_layers(backbone)
+    expected = {"head-only": N_LAYERS, "features": N_LAYERS, "partial": N_LAYERS - getattr(options, "last_layers", 0)}
+    assert constant == expected.get(options.component, N_LAYERS - 1 if options is UPPER_LORA else 0)
+    batch, lower = batch_of(backbone), None
+    for _ in range(2):
+        # In training mode, so that dropout left on in a constant part shows too.
+        strategy.set_train_mode(backbone)
+        with torch.no_grad():
+            now = backbone.lower_states(batch, constant) if constant else torch.zeros(1)
+        assert lower is None or torch.equal(now, lower)
+        lower = now
+        disturb(backbone)
+
+
+@pytest.mark.parametrize("options", [PartialOptions(last_layers=2), UPPER_LORA, LoraOptions(layers=1, init="olora")])
+def test_a_run_from_cached_states_equals_a_whole_run(options: Options) -> None:
+    from dataclasses import replace
+
+    backbone, strategy = adapted(options)
+    disturb(backbone)
+    batch, constant = batch_of(backbone), strategy.constant_layers(backbone)
+    cached = replace(batch, states=backbone.lower_states(batch, constant), first_layer=constant)
+    torch.testing.assert_close(backbone(cached).pooled, backbone(batch).pooled)
+
+
+def test_groups_hold_what_learns_once_with_the_rates_given() -> None:
+    for options in TRAINING:
+        backbone, strategy = adapted(options)
+        groups = strategy.parameter_groups(backbone, 1e-3, 0.1)
+        grouped = [id(p) for group in groups for p in group["params"]]
+        assert sorted(grouped) == sorted(id(p) for p in backbone.model.parameters() if p.requires_grad)
+        assert max(group["lr"] for group in groups) == pytest.approx(1e-3)
+        vectors = {id(p) for p in backbone.model.parameters() if p.ndim < 2}
+        assert all(g["weight_decay"] == 0 for g in groups if any(id(p) in vectors for p in g["params"]))
+
+
+@pytest.mark.parametrize("options", FROZEN, ids=name_of)
+def test_a_frozen_backbone_trains_nothing_saves_nothing_and_drops_nothing(options: Options) -> None:
+    backbone, strategy = adapted(options)
+    strategy.set_train_mode(backbone)
+    assert not any(module.training for module in backbone.model.modules())
+    assert strategy.state(backbone) == {}
+    assert strategy.parameter_groups(backbone, 1.0, 0.0) == []
+
+
+def test_dropout_is_on_only_where_something_learns() -> None:
+    backbone, strategy = adapted(PartialOptions(last_layers=1))
+    strategy.set_train_mode(backbone)
+    modes = {name: m.training for name, m in backbone.model.named_modules() if isinstance(m, nn.Dropout)}
+    assert {name for name, training in modes.items() if training} == {
+        n for n in modes if n.startswith("encoder.layer.2.")
+    }
+
+
+def test_recomputing_activations_gives_the_same_gradients() -> None:
+    for options in (FullOptions(), PartialOptions(last_layers=1), LORA, LoraOptions(r=4, use_dora=True)):
+        gradients = []
+        for checkpointing in (False, True):
+            backbone, strategy = adapted(options)
+            disturb(backbone)
+            if checkpointing:
+                backbone.enable_gradient_checkpointing()
+            strategy.set_train_mode(backbone)
+            for module in backbone.model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.eval()
+            backbone(batch_of(backbone)).pooled.square().sum().backward()
+            gradients.append([p.grad for p in backbone.model.parameters() if p.grad is not None])
+        for left, right in zip(*gradients, strict=True):
+            torch.testing.assert_close(left, right)
+
+
+def test_lora_recomputes_activations_although_its_backbone_runs_without_dropout() -> None:
+    backbone, strategy = adapted(LORA)
+    backbone.enable_gradient_checkpointing()
+    strategy.set_train_mode(backbone)
+    assert all(layer.training for layer in backbone.layers())
+    assert not any(m.training for m in backbone.model.modules() if isinstance(m, nn.Dropout))
+
+
+@pytest.mark.parametrize("options", [FullOptions(), LORA], ids=name_of)
+def test_saved_tensors_of_another_model_are_refused(options: Options) -> None:
+    backbone, strategy = adapted(options)
+    state = dict(strategy.state(backbone))
+    name = next(iter(state))
+    with pytest.raises(BundleDamagedError, match="1 missing"):
+        strategy.load_state(backbone, {n: t for n, t in state.items() if n != name})
+    with pytest.raises(BundleDamagedError, match="shape"):
+        strategy.load_state(backbone, {**state, name: torch.zeros(1, 1)})
+
+
+@pytest.mark.parametrize("options", [FullOptions, PartialOptions, LoraOptions])
+def test_rates_are_options(options: Any) -> None:
+    assert options(learning_rate=1e-4, head_learning_rate=1e-3).learning_rate == 1e-4
+    with pytest.raises(OptionsError, match=r"learning_rate=0.*greater than 0"):
+        options(learning_rate=0)
+
+
+@pytest.mark.parametrize("options", [HeadOnlyOptions, FeaturesOptions])
+def test_a_rate_that_nothing_would_use_is_no_option(options: Any) -> None:
+    with pytest.raises(OptionsError, match=r"has no option 'learning_rate'\. It has: head_learning_rate"):
+        options(learning_rate=1e-4)
+
+
+def test_defaults_are_those_that_were_tuned() -> None:
+    def rates(options: Options) -> tuple[float, float]:
+        strategy: Strategy = strategy_of(options)
+        return strategy.learning_rates.backbone, strategy.learning_rates.head
+
+    assert rates(FullOptions()) == (5e-5, 5e-3)
+    assert rates(PartialOptions()) == (2e-4, 5e-3)
+    assert rates(LoraOptions()) == (1e-3, 5e-3)
+    assert rates(HeadOnlyOptions())[1] == rates(FeaturesOptions())[1] == 1e-2
