@@ -100,6 +100,11 @@ def test_page_runs_from_top_to_bottom(page: str, tmp_path: Path, monkeypatch: py
             exec(compile(code, page, "exec"), namespace)
 
 
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)[^)]*\)", PAGES[0].read_text(encoding="utf-8")))
+def test_link_of_the_readme_leads_somewhere(target: str) -> None:
+    assert (ROOT / target).exists()
+
+
 def test_configuration_on_the_command_line_page_is_valid() -> None:
     (block,) = [block for block in blocks(ROOT / "docs" / "cli.md") if block.language == "yaml"]
     classifier = make_classifier(make_config(yaml.safe_load(block.code)), classes=None, verbose=0)
