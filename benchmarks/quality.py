@@ -108,10 +108,14 @@ def mlclf_scores(job: dict[str, Any], train: Any, dev: Any, test: Any) -> dict[s
     start = time.perf_counter()
     clf.fit(*train, validation_data=dev)
     seconds = time.perf_counter() - start
-    tuned = clf.evaluate(*test)
-    return {**figures(clf.predict_proba(dev[0]), dev[1], clf.predict_proba(test[0]), test[1], clf.model_.labels),
-            "seconds": seconds, "validation": clf.validation_report_.get("micro_f1"), "precision": clf.history_.precision,
-            "best": clf.history_.best, "report_micro_f1": tuned.micro_f1}  # fmt: skip
+    p_dev, p_test = clf.predict_proba(dev[0]), clf.predict_proba(test[0])
+    return {
+        **figures(p_dev, dev[1], p_test, test[1], clf.model_.labels),
+        "seconds": seconds,
+        "precision": clf.history_.precision,
+        "best_evaluation": clf.history_.best,
+        "trainable": clf.history_.n_trainable,
+    }
 
 
 def _parsed(value: str) -> Any:
@@ -145,7 +149,6 @@ def tfidf_scores(train: Any, dev: Any, test: Any) -> dict[str, Any]:
 def figures(p_dev: Any, y_dev: Any, p_test: Any, y_test: Any, labels: Any) -> dict[str, float]:
     """Tune thresholds on dev and score test with them."""
     from mlclf.metrics import score
-
     from mlclf.thresholds import Thresholds, tune
 
     dev, test = labels.encode(y_dev), labels.encode(y_test, unknown_labels="warn")

@@ -64,8 +64,8 @@ def main() -> None:
 
 def report(options: argparse.Namespace, results: dict[str, list[dict[str, Any]]]) -> None:
     """Print the table; the ratio is of the medians of seconds."""
-    header = ["contender", "micro-F1", "macro-F1", "seconds (median)", "times as fast", "peak MiB", "trainable parameters",
-              "share of matmul peak"]  # fmt: skip
+    header = ["contender", "micro-F1", "macro-F1", "seconds (median)", "times as fast", "peak MiB",
+              "trainable parameters", "share of matmul peak"]  # fmt: skip
     median = {name: float(np.median([run["seconds"] for run in runs])) for name, runs in results.items()}
     rows = []
     for name, runs in results.items():
@@ -73,7 +73,8 @@ def report(options: argparse.Namespace, results: dict[str, list[dict[str, Any]]]
         ratio = f"{median[rival] / median[name]:.2f}" if rival in median else "-"
         rows.append([
             name, spread([run["micro_f1"] for run in runs]), spread([run["macro_f1"] for run in runs]),
-            f"{median[name]:.1f}", ratio, f"{np.mean([run['memory'] for run in runs]):.0f}", f"{runs[0]['trainable']:,}",
+            f"{median[name]:.1f}", ratio, f"{np.mean([run['memory'] for run in runs]):.0f}",
+            f"{runs[0]['trainable']:,}",
             f"{np.mean([run['peak_share'] for run in runs]):.0%} of {runs[0]['arithmetic']}",
         ])  # fmt: skip
     command = f"python benchmarks/training_speed.py {' '.join(sys.argv[1:])}"
@@ -98,9 +99,8 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
 
 def scores(predict: Any, folder: Path) -> dict[str, float]:
     """Score the test split with one threshold tuned on dev."""
-    from mlclf.metrics import score
-
     from mlclf.labels import LabelSpace
+    from mlclf.metrics import score
     from mlclf.thresholds import tune
 
     (dev_x, dev_y), (test_x, test_y) = read_split(folder, "dev"), read_split(folder, "test")

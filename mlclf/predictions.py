@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import sklearn.exceptions
@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 
 from mlclf.exceptions import NotFittedError, OptionsError
 from mlclf.inputs import checked_weights
+from mlclf.labels import Targets
 from mlclf.metrics import score as score_probabilities
 from mlclf.model import Model
 from mlclf.report import Report
 from mlclf.texts import as_texts
 from mlclf.thresholds import Thresholds, as_thresholds
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
-class _NotFitted(NotFittedError, sklearn.exceptions.NotFittedError):
+
+class _NotFitted(NotFittedError, sklearn.exceptions.NotFittedError):  # type: ignore[misc]  # no types
     """Not fitted, for users of mlclf and of scikit-learn alike."""
 
 
@@ -149,11 +153,7 @@ class PredictionMixin:
         model = self._fitted()
         texts = as_texts(X)
         targets = model.labels.encode(y, unknown_labels="warn", n_samples=len(texts))
-        differing = (model.indicator(texts, model.thresholds) != targets.indicator).tocsr()
-        if targets.unknown is not None:
-            differing = (differing > targets.unknown).tocsr()
-        differing.eliminate_zeros()
-        wrong = np.diff(differing.indptr) > 0
+        wrong = _differing_rows(model.indicator(texts, model.thresholds), targets)
         if targets.dropped_per_row is not None:
             wrong |= targets.dropped_per_row > 0
         return float(np.average(~wrong, weights=checked_weights(sample_weight, len(texts))))
@@ -184,3 +184,11 @@ class PredictionMixin:
     def _thresholds(self, given: Any) -> Thresholds:
         model = self._fitted()
         return model.thresholds if given is None else as_thresholds(given, model.labels.names, model.thresholds)
+
+
+def _differing_rows(indicator: csr_array, targets: Targets) -> NDArray[np.bool_]:
+    """Tell which rows differ from their targets in a known cell, bool ``(n_samples,)``."""
+    differing = abs(indicator - targets.indicator)
+    if targets.unknown is not None:
+        differing = differing - differing.multiply(targets.unknown)
+    return np.asarray(differing.sum(axis=1)).ravel() > 0

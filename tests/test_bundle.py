@@ -164,11 +164,11 @@ def _edit(saved: Path, change: Any) -> None:
             BundleDamagedError,
             "no file of",
         ),
-        (lambda m: m["components"]["strategy"].update(name="os:system"), PluginError, "os"),
+        (lambda m: m["components"]["strategy"].update(name="os:system"), BundleDamagedError, "os:system"),
         (lambda m: m["components"]["strategy"].update(name="builtins.eval"), PluginError, "builtins.eval"),
         (lambda m: m["components"]["strategy"]["options"].update(r="many"), BundleDamagedError, "strategy"),
         (lambda m: m["components"]["head"]["options"].update(hidden=[5]), BundleDamagedError, "do not fit"),
-        (lambda m: m["labels"].append("extra"), BundleDamagedError, ""),
+        (lambda m: m["labels"].append("extra"), BundleDamagedError, "positives"),
     ],
 )
 def test_an_edited_manifest_is_refused(saved: Path, change: Any, error: type, message: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mlclf.exceptions import BundleDamagedError, BundleError, BundleVersionError
 from mlclf.files import sha256
@@ -108,6 +108,13 @@ class Manifest(_Part):
     source: SourceEntry
     versions: dict[str, str]
     files: dict[str, FileEntry]
+
+    @model_validator(mode="after")
+    def _one_count_a_label(self) -> Manifest:
+        if not len(self.labels) == len(self.positives) == len(self.known):
+            counts = f"{len(self.labels)}, {len(self.positives)} and {len(self.known)}"
+            raise ValueError(f"labels, positives and known have {counts} entries")
+        return self
 
 
 def read_manifest(folder: Path) -> Manifest:
