@@ -69,8 +69,15 @@ def test_in_bfloat16_it_is_as_exact_as_peft() -> None:
 def test_nothing_is_computed_for_an_input_that_needs_no_gradient() -> None:
     layer = layer_of()
     out = layer(torch.randn(3, 24))
-    gradient, *_ = out.grad_fn.apply(torch.ones(3, 16))
+    with torch.no_grad():
+        gradient, *_ = out.grad_fn.apply(torch.ones(3, 16))
     assert gradient is None
+
+
+def test_a_second_derivative_is_refused_and_not_wrong() -> None:
+    out = layer_of()(torch.randn(3, 24, requires_grad=True))
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        out.sum().backward(create_graph=True)
 
 
 def test_without_gradients_and_in_evaluation_it_is_the_same_function() -> None:

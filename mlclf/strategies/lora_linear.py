@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from mlclf.strategies.lora_peft import PeftLoraLinear
 from mlclf.strategies.lora_residual import ResidualLinear
+
+_PLAIN = (nn.Linear, ResidualLinear)
 
 
 class LowRankUpdate(torch.autograd.Function):
@@ -57,9 +58,11 @@ class LowRankUpdate(torch.autograd.Function):
         return out.view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, Tensor | None, Tensor | None, None]:
         """Return the gradients of input, A and B."""
+        if torch.is_grad_enabled():
+            # As torch's once_differentiable, without the time that its wrapper takes for every layer of every step.
+            raise RuntimeError("LowRankUpdate has no second derivative. Use create_graph=False.")
         rows, inner, base, low, high = ctx.saved_tensors
         outer = gradient.reshape(-1, gradient.shape[-1])
         through = torch.mm(outer, high)
@@ -82,41 +85,40 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return base layer and update of the input, shape (..., out_features)."""
-        adapter = None if args or kwargs else self._single_adapter()
-        dtype = None if adapter is None else self._arithmetic(x, adapter)
+        base = self.base_layer
+        adapter = None if args or kwargs else self._single_adapter(base)
+        dtype = None if adapter is None else self._arithmetic(x, base, adapter)
         if dtype is None:
             out: Tensor = super().forward(x, *args, **kwargs)
             return out
-        base = self.base_layer
         down, up = self.lora_A[adapter].weight, self.lora_B[adapter].weight
         result: Tensor = LowRankUpdate.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
             x.to(dtype), base.weight, base.bias, down, up, self.scaling[adapter]
         )
         return result
 
-    def _single_adapter(self) -> str | None:
+    def _single_adapter(self, base: nn.Module) -> str | None:
         """Return the one active adapter if it is plain LoRA over a plain frozen layer."""
-        active, base = self.active_adapters, self.base_layer
-        if self.disable_adapters or self.merged or len(active) != 1 or active[0] not in self.lora_A:
+        active = self.active_adapters
+        if self.disable_adapters or self.merged or len(active) != 1:
             return None
         name: str = active[0]
-        dropout = self.lora_dropout[name]
         plain = (
-            name not in self.lora_variant
-            and not self.lora_bias[name]
-            and (isinstance(dropout, nn.Identity) or not dropout.training)
-            and type(base) in (nn.Linear, ResidualLinear)
+            self.lora_bias.get(name) is False
+            and name not in self.lora_variant
+            and type(base) in _PLAIN
             and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks)
-            and not any(parameter.requires_grad for parameter in base.parameters())
+            and not (base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad))
+            and not (self.lora_dropout[name].training and isinstance(self.lora_dropout[name], nn.Dropout))
             and not torch.compiler.is_compiling()
         )
         return name if plain else None
 
-    def _arithmetic(self, x: Tensor, adapter: str) -> torch.dtype | None:
+    def _arithmetic(self, x: Tensor, base: nn.Linear, adapter: str) -> torch.dtype | None:
         """Return the type to compute in, None where peft must convert."""
         if torch.is_autocast_enabled(x.device.type):
             return torch.get_autocast_dtype(x.device.type)
-        same = x.dtype == self.base_layer.weight.dtype == self.lora_A[adapter].weight.dtype
+        same = x.dtype == base.weight.dtype == self.lora_A[adapter].weight.dtype
         return x.dtype if same else None
 
     def _cast_input_dtype(self, x: Tensor, dtype: torch.dtype) -> Tensor:
