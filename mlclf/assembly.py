@@ -136,6 +136,7 @@ def build_network(
         parts.strategy_class(parts.strategy),
         parts.head_class(parts.head),
     )
+    head.check(statistics)
     request = strategy.load_request()
     backbone.load(LoadRequest(request.dtype, request.quantization, weights=read_weights), folder)
     strategy.check(backbone)

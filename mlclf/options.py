@@ -81,7 +81,10 @@ def _explain(cls: type[Options], error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             lines.append(f"{cls.__name__} has no option {name!r}. It has: {', '.join(sorted(cls.model_fields))}.")
         else:
-            lines.append(f"{cls.__name__}({name}={item['input']!r}): {item['msg'][0].lower()}{item['msg'][1:]}.")
+            # pydantic puts this before what a validator raised, which is a sentence of our own.
+            rule = item["msg"].removeprefix("Value error, ").removesuffix(".")
+            rule = rule.replace("Input should", "input should", 1)
+            lines.append(f"{cls.__name__}({name}={item['input']!r}): {rule}.")
     return "\n".join(lines)
 
 
@@ -132,6 +135,11 @@ class TrainingOptions(Options):
     cache_memory : float
         GiB of memory that outputs of constant lower layers may take. Where they would need more, they are
         computed anew in every epoch, with the same result.
+
+    Examples
+    --------
+    >>> TrainingOptions(epochs=5, early_stopping_patience=2).epochs
+    5
     """
 
     epochs: int = Field(default=3, ge=1)

@@ -191,6 +191,31 @@ def test_caching_constant_layers_changes_nothing(tiny_bert: Path) -> None:
     np.testing.assert_allclose(*(clf.predict_proba(texts) for clf in results), atol=1e-5)
 
 
+def test_a_constant_backbone_is_run_once_and_kept_as_one_vector_a_text(tiny_bert: Path) -> None:
+    texts, labels = toy_rows(48)
+    results = []
+    for memory in (2.0, 0.0):
+        clf = toy_classifier(tiny_bert, "features", epochs=2, training={"cache_memory": memory})
+        results.append(clf.set_params(head__dropout=0.0).fit(texts, labels))
+    # Rows of one vector have one length, so that batches are drawn in another order than by length: only the size of
+    # the loss can agree.
+    losses = [clf.history_.evaluations[-1].train_loss for clf in results]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    # 48 texts of 32 numbers in float32 are 6 kB; the states of their tokens would not fit into 12 kB.
+    small = toy_classifier(tiny_bert, "features", epochs=2, training={"cache_memory": 12e3 / 2**30}).fit(texts, labels)
+    assert small.history_.cached_layers == 2
+
+
+def test_weights_of_unknown_labels_are_refused_before_anything_is_loaded() -> None:
+    from mlclf import BceOptions
+
+    clf = MultiLabelClassifier(
+        BertOptions(model="/no/such/folder"), head=BceOptions(label_weights={"joyy": 2.0}), verbose=0
+    )
+    with pytest.raises(UnknownLabelError, match="joyy"):
+        clf.fit(["a", "b", "c", "d"], [["joy"], ["fear"], [], ["joy"]])
+
+
 def test_long_documents_are_read_in_windows(tiny_bert: Path) -> None:
     texts, labels = toy_rows(96)
     filler = " ".join(["the"] * 40)

@@ -100,5 +100,5 @@ def _some_files(folder: Path) -> str:
     """Return the beginning of a folder's listing as a part of a sentence."""
     if not folder.is_dir():
         return f" (nor a folder {folder})"
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())[:5]
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))[:5]
     return f"; {folder} holds: {', '.join(names)}" if names else ""

@@ -11,7 +11,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 from torch import Tensor, nn
 
 from mlclf.interfaces.backbone import Backbone, BackboneOutput
-from mlclf.interfaces.head import LabelStatistics, LogitsHead
+from mlclf.interfaces.head import HeadCapabilities, LabelStatistics, LogitsHead
 from mlclf.losses import LossOptions, as_loss_options, make_loss, prior_logits
 from mlclf.options import Options
 
@@ -96,18 +96,23 @@ class BceHead(LogitsHead):
     """
 
     Options = BceOptions
+    capabilities = HeadCapabilities(reads="pooled")
     options: BceOptions
     hidden: nn.Sequential
     output: nn.Linear
 
-    def bind(self, backbone: Backbone, labels: LabelStatistics) -> None:
-        """Create loss and layers; the counts suffice, as a saved model has them.
+    def check(self, labels: LabelStatistics) -> None:
+        """Refuse weights of labels that do not exist.
 
         Raises
         ------
         UnknownLabelError
             If ``label_weights`` has a name that is no label.
         """
+        make_loss(self.options.loss, labels, label_weights=self.options.label_weights)
+
+    def bind(self, backbone: Backbone, labels: LabelStatistics) -> None:
+        """Create loss and layers; the counts suffice, as a saved model has them."""
         options = self.options
         self.loss = make_loss(options.loss, labels, label_weights=options.label_weights)
         widths = (backbone.hidden_size, *options.hidden)

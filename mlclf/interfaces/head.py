@@ -85,8 +85,8 @@ class LabelStatistics:
 class Head(nn.Module, ABC):
     """Base of all heads; trainer, thresholds and bundle use nothing else.
 
-    The life of a head: ``bind`` (once the labels are known) -> ``encode`` the texts -> for each batch ``collate``
-    and ``losses`` or ``probabilities``. What learns are this module's parameters.
+    The life of a head: ``check`` -> ``bind`` (once the labels are known) -> ``encode`` the texts -> for each batch
+    ``collate`` and ``losses`` or ``probabilities``. What learns are this module's parameters.
 
     Parameters
     ----------
@@ -100,6 +100,9 @@ class Head(nn.Module, ABC):
     def __init__(self, options: OptionsBase) -> None:
         super().__init__()
         self.options = options
+
+    def check(self, labels: LabelStatistics) -> None:
+        """Raise OptionsError where the options do not fit the labels; called before anything is loaded."""
 
     @abstractmethod
     def bind(self, backbone: Backbone, labels: LabelStatistics) -> None:
