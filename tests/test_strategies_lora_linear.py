@@ -159,6 +159,14 @@ def test_under_autocast_peft_copies_no_activations_and_computes_the_same(config:
     torch.testing.assert_close(outputs[0], outputs[1], rtol=2e-2, atol=2e-2)
 
 
+def test_a_compiled_layer_is_one_graph_of_peft_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = layer_of(), torch.randn(3, 24)
+    expected = layer(x)
+    monkeypatch.setattr(LowRankUpdate, "apply", lambda *args: pytest.fail("the fast way was taken"))
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), expected)
+
+
 def test_quantised_and_other_linear_layers_keep_their_own_kind_of_update() -> None:
     class Special(nn.Linear):
         pass

@@ -100,7 +100,8 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
     def _single_adapter(self, base: nn.Module) -> str | None:
         """Return the one active adapter if it is plain LoRA over a plain frozen layer."""
         active = self.active_adapters
-        if self.disable_adapters or self.merged or len(active) != 1:
+        # The compiler follows peft's separate operations and joins them by itself.
+        if torch.compiler.is_compiling() or self.disable_adapters or self.merged or len(active) != 1:
             return None
         name: str = active[0]
         plain = (
@@ -110,7 +111,6 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
             and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks)
             and not (base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad))
             and not (self.lora_dropout[name].training and isinstance(self.lora_dropout[name], nn.Dropout))
-            and not torch.compiler.is_compiling()
         )
         return name if plain else None
 
