@@ -177,6 +177,16 @@ def test_an_edited_manifest_is_refused(saved: Path, change: Any, error: type, me
         MultiLabelClassifier.load(saved)
 
 
+def test_tensors_that_the_manifest_does_not_list_are_refused(saved: Path) -> None:
+    shutil.copy(saved / "head.safetensors", saved / "backbone" / "weights.safetensors")
+    with pytest.raises(BundleDamagedError, match="not listed"):
+        MultiLabelClassifier.load(saved)
+    (saved / "backbone" / "weights.safetensors").unlink()
+    _edit(saved, lambda m: m["files"].pop("head.safetensors"))
+    with pytest.raises(BundleDamagedError, match="head"):
+        MultiLabelClassifier.load(saved)
+
+
 def test_a_manifest_that_is_not_json_is_refused(saved: Path) -> None:
     (saved / "manifest.json").write_text("{")
     with pytest.raises(BundleDamagedError, match="not valid JSON"):

@@ -20,6 +20,8 @@ MANIFEST_NAME = "manifest.json"
 # point outside its folder.
 _FILE_NAME = re.compile(r"(backbone/)?[a-z_]+\.(safetensors|json|txt|model)")
 
+_REQUIRED = frozenset({"strategy.safetensors", "head.safetensors"})
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -159,13 +161,26 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Compare every file with its checksum.
+    """Compare every file with its checksum, and refuse tensors and configurations that have none.
 
     Raises
     ------
     BundleDamagedError
-        Naming the first file that is missing, altered or not allowed.
+        Naming the first file that is missing, altered, not listed or not allowed.
     """
+    found = {
+        path.relative_to(folder).as_posix()
+        for ending in ("json", "safetensors")
+        for path in folder.rglob(f"*.{ending}")
+    }
+    unlisted = sorted(found - set(manifest.files) - {MANIFEST_NAME})
+    if unlisted:
+        raise BundleDamagedError(
+            f"{folder / unlisted[0]} is not listed in the manifest: it was not saved with this model. Remove it."
+        )
+    missing = sorted(_REQUIRED - set(manifest.files))
+    if missing:
+        raise BundleDamagedError(f"The manifest of {str(folder)!r} lists no {missing[0]!r}, which every model has.")
     for name, entry in manifest.files.items():
         if not _FILE_NAME.fullmatch(name):
             raise BundleDamagedError(
