@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from functools import lru_cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,14 @@ from mlclf.options import Options
 from mlclf.testing import tiny_encoder, tiny_texts
 
 N_LAYERS = 3
+_FOLDER = TemporaryDirectory(prefix="mlclf-strategies-")  # removed when the process ends
 LAYERED = ("bert", "roberta", "distilbert", "deberta-v2", "modernbert", "xlm-roberta")
 
 
 @lru_cache
 def folder_of(architecture: str) -> Path:
     """Return a folder with a tiny encoder, the same one in the whole process."""
-    return tiny_encoder(architecture, Path(mkdtemp(prefix="mlclf-test-")) / architecture, layers=N_LAYERS)  # type: ignore[arg-type]
+    return tiny_encoder(architecture, Path(_FOLDER.name) / architecture, layers=N_LAYERS)  # type: ignore[arg-type]
 
 
 @lru_cache
