@@ -61,7 +61,7 @@ class Strategy(ABC):
     """Base of all strategies.
 
     The life of a strategy: ``load_request`` -> (backbone loads) -> ``adapt`` -> ``parameter_groups`` -> training
-    -> ``state`` -> ``merge`` or ``detach``. A strategy never contains a training loop.
+    -> ``state`` -> ``merge``. A strategy never contains a training loop.
 
     Parameters
     ----------
@@ -131,9 +131,11 @@ class Strategy(ABC):
 
         Called before each epoch. The default trains everything above the constant layers.
         """
-        backbone.model.train(any(p.requires_grad for p in backbone.model.parameters()))
-        for layer in backbone.layers()[: self.constant_layers(backbone)]:
-            layer.eval()
+        learns = any(p.requires_grad for p in backbone.model.parameters())
+        constant = self.constant_layers(backbone)
+        backbone.model.train(learns and constant == 0)
+        for layer in backbone.layers()[constant:]:
+            layer.train(learns)
 
     def penalty(self, backbone: Backbone) -> Tensor | None:
         """Return a term to add to the loss of a step, or None."""
