@@ -97,10 +97,19 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
-def write_report(out: Path | None, title: str, command: str, table: str, results: dict[str, Any]) -> None:
+def command_line(script: str) -> str:
+    """Return the command that was run, with the data folder's name in capitals instead of this machine's path."""
+    words = list(sys.argv[1:])
+    if "--data" in words:
+        words[words.index("--data") + 1] = Path(words[words.index("--data") + 1]).name.upper()
+    return " ".join(["python", f"benchmarks/{script}", *words])
+
+
+def write_report(out: Path | None, title: str, script: str, table: str, results: dict[str, Any]) -> None:
     """Print a table and, where a folder is given, write it as Markdown and everything as JSON."""
+    command = command_line(script)
     facts = ", ".join(f"{key} {value}" for key, value in environment().items())
-    text = f"# {title}\n\n`{command}`\n\n{table}\n\nMeasured with {facts}.\n"
+    text = f"### {title}\n\n`{command}`\n\n{table}\n\nMeasured with {facts}.\n"
     print(text)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=None)
     parser.add_argument("--rows", type=int, default=None, help="use so many training rows only")
     parser.add_argument("--set", nargs="*", default=[], help="estimator parameters, as strategy__r=8")
+    parser.add_argument("--title", help="of the table and its files; for runs that are not the default ones")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--job", type=json.loads, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -62,9 +63,8 @@ def report(options: argparse.Namespace, results: dict[str, list[dict[str, Any]]]
         + [f"{np.mean([run[figure] for run in runs]):.0f}" for figure in ("seconds", "memory")]
         for name, runs in results.items()
     ]
-    command = f"python benchmarks/quality.py {' '.join(sys.argv[1:])}"
-    title = f"Quality {options.data.name}" + (f" {options.rows} rows" if options.rows else "")
-    write_report(options.out, title, command, markdown_table(header, rows), {"runs": results})
+    title = options.title or f"Quality {options.data.name}"
+    write_report(options.out, title, "quality.py", markdown_table(header, rows), {"runs": results})
 
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +80,13 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         scores = tfidf_scores(train, dev, read_split(folder, "test"))
     else:
         scores = mlclf_scores(job, train, dev, read_split(folder, "test"))
-    return {**job, **scores, "seconds": scores.get("seconds", time.perf_counter() - start), "memory": peak_memory()}
+    return {
+        **job,
+        "data": folder.name,
+        **scores,
+        "seconds": scores.get("seconds", time.perf_counter() - start),
+        "memory": peak_memory(),
+    }
 
 
 def held_out(rows: Any, seed: int) -> tuple[Any, Any]:

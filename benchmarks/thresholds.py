@@ -46,9 +46,8 @@ def main() -> None:
         print(run, file=sys.stderr)
     header = ["thresholds", "dev micro-F1", "dev macro-F1", "test micro-F1", "test macro-F1", "tuning seconds"]
     rows = [[str(run[key]) if key == "rule" else f"{run[key]:.4f}" for key in run] for run in runs]
-    command = f"python benchmarks/thresholds.py {' '.join(sys.argv[1:])}"
     title = f"Thresholds {(options.data or options.probabilities).stem}"
-    write_report(options.out, title, command, markdown_table(header, rows), {"runs": runs})
+    write_report(options.out, title, "thresholds.py", markdown_table(header, rows), {"runs": runs})
 
 
 def plain(p: np.ndarray, targets: Targets) -> Thresholds:

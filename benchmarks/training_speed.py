@@ -77,8 +77,7 @@ def report(options: argparse.Namespace, results: dict[str, list[dict[str, Any]]]
             f"{runs[0]['trainable']:,}",
             f"{np.mean([run['peak_share'] for run in runs]):.0%} of {runs[0]['arithmetic']}",
         ])  # fmt: skip
-    command = f"python benchmarks/training_speed.py {' '.join(sys.argv[1:])}"
-    write_report(options.out, "Training speed", command, markdown_table(header, rows), {"runs": results})
+    write_report(options.out, "Training speed", "training_speed.py", markdown_table(header, rows), {"runs": results})
 
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +92,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     memory = peak_memory()
     peak = matmul_peak(facts["arithmetic"])
     flops = facts.pop("flops")
-    return {**job, **facts, "seconds": seconds, "memory": memory, "peak_share": flops / seconds / peak,
+    return {**job, "data": folder.name, **facts, "seconds": seconds, "memory": memory, "peak_share": flops / seconds / peak,
             "peak_gflops": peak / 1e9, **scores(predict, folder)}  # fmt: skip
 
 
