@@ -92,8 +92,8 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     memory = peak_memory()
     peak = matmul_peak(facts["arithmetic"])
     flops = facts.pop("flops")
-    return {**job, "data": folder.name, **facts, "seconds": seconds, "memory": memory, "peak_share": flops / seconds / peak,
-            "peak_gflops": peak / 1e9, **scores(predict, folder)}  # fmt: skip
+    measured = {"seconds": seconds, "memory": memory, "peak_share": flops / seconds / peak, "peak_gflops": peak / 1e9}
+    return {**job, "data": folder.name, **facts, **measured, **scores(predict, folder)}
 
 
 def scores(predict: Any, folder: Path) -> dict[str, float]:
