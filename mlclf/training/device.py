@@ -18,6 +18,7 @@ AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 # bf16 must win clearly: its rounding is not worth a few per cent of time.
 _BF16_GAIN = 1.2
+_PASSES = 20
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -64,21 +65,26 @@ def _bf16_pays() -> bool:
     if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):  # emulation is far slower
         return False
     with seeded(0):
-        layer, rows = nn.Linear(384, 1536), torch.randn(512, 384)
-    plain = _seconds(layer, rows, enabled=False)
-    return plain > _BF16_GAIN * _seconds(layer, rows, enabled=True)
+        layer, rows = nn.Linear(384, 1536), torch.randn(256, 384)
+    # One thread, in turn, and the shortest of many: other work on the machine lengthens most passes of both kinds, and
+    # threads that wait for each other on busy cores hide any difference.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        times = [(_seconds(layer, rows, enabled=False), _seconds(layer, rows, enabled=True)) for _ in range(_PASSES)]
+    finally:
+        torch.set_num_threads(threads)
+    plain, half = (min(column) for column in zip(*times, strict=True))
+    return plain > _BF16_GAIN * half
 
 
 def _seconds(layer: nn.Linear, rows: torch.Tensor, *, enabled: bool) -> float:
-    """Return the shortest of several forward and backward passes: the one least disturbed by other work."""
-    best = float("inf")
-    for _ in range(8):
-        start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            out = layer(rows)
-        torch.autograd.grad(out.float().sum(), layer.weight)
-        best = min(best, time.perf_counter() - start)
-    return best
+    """Return how long one forward and backward pass takes."""
+    start = time.perf_counter()
+    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        out = layer(rows)
+    torch.autograd.grad(out.float().sum(), layer.weight)
+    return time.perf_counter() - start
 
 
 @contextmanager
