@@ -18,7 +18,7 @@ from mlclf.cli.options import (
     TextColumn,
     Thresholds,
 )
-from mlclf.cli.output import logging_to_stderr, results_only, write_json
+from mlclf.cli.output import messages_to_stderr, results_only, write_json
 from mlclf.cli.thresholds import parse_thresholds
 from mlclf.datasets import load
 
@@ -35,7 +35,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compare a model's predictions with true labels."""
-    with results_only() as results, logging_to_stderr(logging.WARNING):
+    with results_only() as results, messages_to_stderr(logging.WARNING):
         rows = load(
             data,
             text_column=text_column or "text",

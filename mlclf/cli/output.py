@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -25,8 +26,8 @@ def results_only() -> Iterator[IO[str]]:
 
 
 @contextlib.contextmanager
-def logging_to_stderr(level: int) -> Iterator[None]:
-    """Show what mlclf logs, from a level on, on standard error."""
+def messages_to_stderr(level: int) -> Iterator[None]:
+    """Show what mlclf logs from a level on, and warnings without their place in the code, on standard error."""
     logger = logging.getLogger("mlclf")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
@@ -34,7 +35,9 @@ def logging_to_stderr(level: int) -> Iterator[None]:
     logger.addHandler(handler)
     logger.setLevel(level)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: logger.warning("%s", message)
+            yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlclf.cli.options import Device, ModelArgument, TextColumn, Thresholds
-from mlclf.cli.output import logging_to_stderr, results_only, write_json
+from mlclf.cli.output import messages_to_stderr, results_only, write_json
 from mlclf.cli.thresholds import parse_thresholds
 from mlclf.datasets import json_line, load, write_jsonl
 from mlclf.datasets.lines import decode_lines
@@ -49,7 +49,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="With --out: print a summary as JSON.")] = False,
 ) -> None:
     """Predict labels; one JSON object for each text, in the order of the texts."""
-    with results_only() as results, logging_to_stderr(logging.WARNING):
+    with results_only() as results, messages_to_stderr(logging.WARNING):
         texts = (
             _standard_input() if data == "-" else load(data, text_column=text_column or "text", label_column=None).texts
         )

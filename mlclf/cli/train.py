@@ -13,7 +13,7 @@ from mlclf.bundle.manifest import MANIFEST_NAME
 from mlclf.cli.build import make_classifier
 from mlclf.cli.config import DataConfig, TrainConfig, assignment, make_config, merged, read_config
 from mlclf.cli.options import Device, IndicatorColumns, Json, LabelColumn, LabelSeparator, TextColumn
-from mlclf.cli.output import logging_to_stderr, results_only, write_json
+from mlclf.cli.output import messages_to_stderr, results_only, write_json
 from mlclf.datasets import Dataset, load
 from mlclf.exceptions import OptionsError
 
@@ -59,7 +59,7 @@ def train(
         "training": _without_none(checkpoint_dir=checkpoint_dir, resume_from=resume_from),
         **_without_none(out=out, backbone=backbone, strategy=strategy, head=head, device=device),
     }
-    with results_only() as results, logging_to_stderr(logging.ERROR if quiet else logging.INFO):
+    with results_only() as results, messages_to_stderr(logging.ERROR if quiet else logging.INFO):
         summary = run(_configuration(config, settings or [], given), verbose=0 if quiet else 1)
         if as_json:
             write_json(summary, results)
