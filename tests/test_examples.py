@@ -13,7 +13,7 @@ from mlclf.datasets import Dataset, make_feedback, save_jsonl
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = {
-    "custom_config.py": ["--rows", "48", "--epochs", "1"],
+    "custom_config.py": ["--rows", "120", "--epochs", "1"],
     "grid_search.py": ["--rows", "48", "--epochs", "1"],
     "long_documents.py": ["--rows", "24", "--epochs", "1"],
     "missing_labels.py": ["--rows", "48", "--epochs", "1"],
