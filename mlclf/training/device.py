@@ -75,7 +75,7 @@ def _bf16_pays() -> bool:
     finally:
         torch.set_num_threads(threads)
     plain, half = (min(column) for column in zip(*times, strict=True))
-    return plain > _BF16_GAIN * half
+    return bool(plain > _BF16_GAIN * half)
 
 
 def _seconds(layer: nn.Linear, rows: torch.Tensor, *, enabled: bool) -> float:
