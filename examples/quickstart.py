@@ -70,12 +70,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Fine-tune MiniLM with LoRA, evaluate, predict, save and load.")
     parser.add_argument("sentences", nargs="*", help="sentences to label")
     parser.add_argument("--data", type=Path, help="folder with train, dev and test.jsonl.gz (texts and label lists)")
-    parser.add_argument("--rows", type=int, help="training rows at most (default: 1600, with --data 8000; 0 for all)")
+    parser.add_argument("--rows", type=int, help="training rows at most (default: 1600, with --data 6000; 0 for all)")
     parser.add_argument("--epochs", type=int, help="passes over the rows (default: 4, with --data 2)")
     parser.add_argument("--out", type=Path, help="folder to save the model in (default: a temporary one)")
     arguments = parser.parse_args()
     if arguments.rows is None:
-        arguments.rows = 8000 if arguments.data else 1600
+        arguments.rows = 6000 if arguments.data else 1600
     arguments.epochs = arguments.epochs or (2 if arguments.data else 4)
     arguments.sentences = arguments.sentences or (MOOD_SENTENCES if arguments.data else SHOP_SENTENCES)
     return arguments
