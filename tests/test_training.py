@@ -131,6 +131,22 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
         assert (first.step, first.train_loss, first.metrics) == (second.step, second.train_loss, second.metrics)
 
 
+def test_sparse_embedding_gradients_resume_to_the_same_weights(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlclf.training import optim
+
+    monkeypatch.setattr(optim, "_SPARSE_TABLE", 1)
+    rows, folder = toy_rows(64), str(tmp_path)
+    whole = toy_classifier(tiny_bert, epochs=3).fit(*rows)
+    with pytest.MonkeyPatch.context() as inner:
+        _Interrupter(inner, after=6, number=signal.SIGTERM)
+        with pytest.raises(TrainingInterrupted):
+            toy_classifier(tiny_bert, epochs=3, training={"checkpoint_dir": folder}).fit(*rows)
+    resumed = toy_classifier(tiny_bert, epochs=3, training={"resume_from": folder}).fit(*rows)
+    np.testing.assert_array_equal(whole.predict_proba(rows[0]), resumed.predict_proba(rows[0]))
+
+
 def test_interruption_keeps_an_earlier_fit_and_the_signal_handlers(
     tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
