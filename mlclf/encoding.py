@@ -65,6 +65,24 @@ class EncodedTexts:
         """Tokens of each sample over all of its windows, shape (n_samples,)."""
         return np.diff(self.window_offsets[self.sample_offsets])
 
+    def tokens_of(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the positions in ``ids`` of some windows' tokens, one window after the other.
+
+        Parameters
+        ----------
+        windows : ndarray of int64, shape (n,)
+            Window numbers.
+
+        Returns
+        -------
+        ndarray of int64, shape (n_tokens_of_windows,)
+        """
+        first = self.window_offsets[windows]
+        lengths = self.window_offsets[windows + 1] - first
+        within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        positions: NDArray[np.int64] = np.repeat(first, lengths) + within
+        return positions
+
     def windows_of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the windows of some samples and, for each window, its position in ``rows``.
 

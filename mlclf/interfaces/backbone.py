@@ -203,8 +203,7 @@ class Backbone(nn.Module, ABC):
         column = np.arange(length)[None, :]
         mask = (column >= shift[:, None]) & (column < (shift + lengths)[:, None])
         ids = np.full((len(windows), length), self.pad_id, dtype=np.int64)
-        token = np.repeat(encoded.window_offsets[windows], lengths) + _positions(lengths)
-        ids[mask] = encoded.ids[token]
+        ids[mask] = encoded.ids[encoded.tokens_of(windows)]
         return Batch(
             input_ids=torch.from_numpy(ids),
             attention_mask=torch.from_numpy(mask.astype(np.int64)),
@@ -265,8 +264,3 @@ class Backbone(nn.Module, ABC):
 
     def save_files(self, folder: Path) -> None:
         """Write what is needed, beside weights, to build the architecture again (configs; never code)."""
-
-
-def _positions(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return 0..n-1 for each of the lengths, one after the other."""
-    return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -40,7 +40,7 @@ class TokenStateDataset(EncodedDataset):
         windows, _ = self.encoded.windows_of(rows)
         mask = batch.attention_mask.bool()
         states = self.states.new_zeros(*mask.shape, self.states.shape[1])
-        states[mask] = self.states[torch.from_numpy(_tokens_of(self.encoded.window_offsets, windows))]
+        states[mask] = self.states[torch.from_numpy(self.encoded.tokens_of(windows))]
         return replace(batch, states=states, first_layer=self.first_layer)
 
 
@@ -138,18 +138,9 @@ def _compute(
             states = backbone.lower_states(batch, n_layers)
             mask = batch.attention_mask.bool()
             states = backbone.pooling(states, mask).float() if pooled else states[mask]
-        where = windows if pooled else _tokens_of(dataset.encoded.window_offsets, windows)
+        where = windows if pooled else dataset.encoded.tokens_of(windows)
         if out is None:
             out = torch.empty(count, states.shape[-1], dtype=states.dtype)
         out[torch.from_numpy(where)] = states.cpu()
     assert out is not None
     return out
-
-
-def _tokens_of(window_offsets: NDArray[np.int64], windows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the positions in the flat token array of some windows, one window after the other."""
-    first, last = window_offsets[windows], window_offsets[windows + 1]
-    lengths = last - first
-    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    tokens: NDArray[np.int64] = np.repeat(first, lengths) + within
-    return tokens
