@@ -71,13 +71,15 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def run_isolated(script: str, job: dict[str, Any]) -> dict[str, Any]:
+def run_isolated(script: str, job: dict[str, Any], threads: int | None = None) -> dict[str, Any]:
     """Run ``script --job JSON`` as a process of its own and return the JSON of its last line.
 
-    One process a measurement: memory peaks are its own, and nothing is warm from a competitor.
+    One process a measurement: memory peaks are its own, and nothing is warm from a competitor. ``threads`` limits the
+    arithmetic to so many cores.
     """
     command = [sys.executable, script, "--job", json.dumps(job)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    limits = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, **limits})
     if done.returncode != 0:
         raise SystemExit(f"benchmark job failed: {job}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -3,15 +3,19 @@
     python benchmarks/quality.py --data GOEMOTIONS --strategies lora full --seeds 3 --out docs/benchmarks
 
 Nothing is tuned on the test split: thresholds and the best epoch come from the dev split where there is one, else from
-a tenth of the training split.
+a tenth of the training split. An interrupted command goes on where it was if it is given ``--keep FOLDER`` again; the
+folder also holds the probabilities of each run.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ def main() -> None:
     """Run all jobs, one process each, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=False)
-    parser.add_argument("--strategies", nargs="+", default=["lora", "full"])
+    parser.add_argument("--strategies", nargs="*", default=["lora", "full"])
     parser.add_argument("--baselines", nargs="*", default=["tfidf", "features"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=None)
@@ -33,24 +37,48 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=None, help="use so many training rows only")
     parser.add_argument("--set", nargs="*", default=[], help="estimator parameters, as strategy__r=8")
     parser.add_argument("--title", help="of the table and its files; for runs that are not the default ones")
+    parser.add_argument("--parallel", type=int, default=1, help="runs at once, each with its share of the cores")
+    parser.add_argument("--keep", type=Path, help="folder of finished runs; those found there are not repeated")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--job", type=json.loads, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job is not None:
         print(json.dumps(run_job(options.job)))
         return
+    with ThreadPoolExecutor(options.parallel) as pool:
+        runs = list(pool.map(lambda job: kept_run(job, options), jobs(options)))
     results: dict[str, list[dict[str, Any]]] = {}
-    for seed in range(options.seeds):
-        for name in [*options.baselines, *options.strategies]:
-            if seed and name == "tfidf":
-                continue  # the baseline has no random part
-            job = {
-                "name": name, "seed": seed, "data": str(options.data), "epochs": options.epochs,
-                "max_length": options.max_length, "rows": options.rows, "set": options.set,
-            }  # fmt: skip
-            results.setdefault(name, []).append(run_isolated(__file__, job))
-            print(json.dumps(results[name][-1]), file=sys.stderr, flush=True)
+    for run in runs:
+        results.setdefault(run["name"], []).append(run)
     report(options, results)
+
+
+def jobs(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return what is to be run, seed by seed; the TF-IDF baseline has no random part and runs once."""
+    return [
+        {
+            "name": name, "seed": seed, "data": str(options.data), "epochs": options.epochs,
+            "max_length": options.max_length, "rows": options.rows, "set": options.set,
+        }
+        for seed in range(options.seeds)
+        for name in [*options.baselines, *options.strategies]
+        if not (seed and name == "tfidf")
+    ]  # fmt: skip
+
+
+def kept_run(job: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Run a job in a process of its own, or take its result from the folder of kept runs."""
+    kept = None
+    if options.keep is not None:
+        digest = hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:8]
+        kept = options.keep.resolve() / f"{options.data.name}-{job['name']}-{job['seed']}-{digest}.json"
+        if kept.is_file():
+            result: dict[str, Any] = json.loads(kept.read_text())
+            return result
+        job = {**job, "keep": str(kept)}
+    result = run_isolated(__file__, job, threads=max(1, len(os.sched_getaffinity(0)) // options.parallel))
+    print(json.dumps(result), file=sys.stderr, flush=True)
+    return result
 
 
 def report(options: argparse.Namespace, results: dict[str, list[dict[str, Any]]]) -> None:
@@ -76,17 +104,29 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     else:
         train, dev = held_out(train, job["seed"])
     start = time.perf_counter()
-    if job["name"] == "tfidf":
-        scores = tfidf_scores(train, dev, read_split(folder, "test"))
-    else:
-        scores = mlclf_scores(job, train, dev, read_split(folder, "test"))
-    return {
+    test = read_split(folder, "test")
+    fit = tfidf_fit if job["name"] == "tfidf" else mlclf_fit
+    labels, p_dev, p_test, facts = fit(job, train, dev, test[0])
+    seconds = facts.pop("seconds", time.perf_counter() - start)
+    kept = job.pop("keep", None)
+    result = {
         **job,
         "data": folder.name,
-        **scores,
-        "seconds": scores.get("seconds", time.perf_counter() - start),
+        **figures(p_dev, dev[1], p_test, test[1], labels),
+        **facts,
+        "seconds": seconds,
         "memory": peak_memory(),
     }
+    if kept is not None:
+        keep(Path(kept), result, p_dev, p_test)
+    return result
+
+
+def keep(path: Path, result: dict[str, Any], p_dev: Any, p_test: Any) -> None:
+    """Write a run's result and, beside it, its probabilities."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path.with_suffix(".npz"), dev=p_dev, test=p_test)
+    path.write_text(json.dumps(result), encoding="utf-8")
 
 
 def held_out(rows: Any, seed: int) -> tuple[Any, Any]:
@@ -97,7 +137,7 @@ def held_out(rows: Any, seed: int) -> tuple[Any, Any]:
     return (train_x, train_y), (dev_x, dev_y)
 
 
-def mlclf_scores(job: dict[str, Any], train: Any, dev: Any, test: Any) -> dict[str, Any]:
+def mlclf_fit(job: dict[str, Any], train: Any, dev: Any, texts: list[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Fit mlclf with its defaults."""
     from mlclf import MultiLabelClassifier, TrainingOptions
 
@@ -114,14 +154,13 @@ def mlclf_scores(job: dict[str, Any], train: Any, dev: Any, test: Any) -> dict[s
     start = time.perf_counter()
     clf.fit(*train, validation_data=dev)
     seconds = time.perf_counter() - start
-    p_dev, p_test = clf.predict_proba(dev[0]), clf.predict_proba(test[0])
-    return {
-        **figures(p_dev, dev[1], p_test, test[1], clf.model_.labels),
+    facts = {
         "seconds": seconds,
         "precision": clf.history_.precision,
         "best_evaluation": clf.history_.best,
         "trainable": clf.history_.n_trainable,
     }
+    return clf.model_.labels, clf.predict_proba(dev[0]), clf.predict_proba(texts), facts
 
 
 def _parsed(value: str) -> Any:
@@ -131,7 +170,7 @@ def _parsed(value: str) -> Any:
         return value
 
 
-def tfidf_scores(train: Any, dev: Any, test: Any) -> dict[str, Any]:
+def tfidf_fit(job: dict[str, Any], train: Any, dev: Any, texts: list[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Fit TF-IDF and one logistic regression a label."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -148,8 +187,8 @@ def tfidf_scores(train: Any, dev: Any, test: Any) -> dict[str, Any]:
     with warnings.catch_warnings():  # a label without a row in this part of the data is a constant, as it should be
         warnings.filterwarnings("ignore", message="Label not .* is present")
         model.fit(features, labels.encode(train[1]).indicator.toarray())
-    p_dev, p_test = (model.predict_proba(vectorizer.transform(x)).astype(np.float32) for x in (dev[0], test[0]))
-    return figures(p_dev, dev[1], p_test, test[1], labels)
+    p_dev, p_test = (model.predict_proba(vectorizer.transform(x)).astype(np.float32) for x in (dev[0], texts))
+    return labels, p_dev, p_test, {}
 
 
 def figures(p_dev: Any, y_dev: Any, p_test: Any, y_test: Any, labels: Any) -> dict[str, float]:

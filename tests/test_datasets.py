@@ -46,10 +46,10 @@ CSV = 'text,labels\nlate again,complaint;delivery\n"lovely, and on time",deliver
     [
         ("a.jsonl", as_jsonl(*ROWS)),
         ("a.NDJSON", as_jsonl(*ROWS)),
-        ("a.b.jsonl.gz", gzip.compress(as_jsonl(*ROWS).encode())),
+        ("a.b.jsonl.gz", gzip.compress(as_jsonl(*ROWS).encode(), mtime=0)),
         ("a.csv", CSV),
         ("a.csv", b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode()),
-        ("a.csv.gz", gzip.compress(CSV.encode())),
+        ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
         ("a.tsv", CSV.replace('"', "").replace("lovely,", "lovely#").replace(",", "\t").replace("#", ",")),
     ],
 )
@@ -163,7 +163,7 @@ WRONG_FILES = [
     ("a.csv", "text,labels\nhi, there,a\n", r"line 2: the row has 3 cells, the header has 2. Put cells .* in quotes"),
     ("a.csv", 'text,labels\n"hi,a\n', r"a\.csv, line 2 is not CSV: unexpected end of data"),
     ("a.csv.gz", b"text,labels\n", r"a\.csv\.gz cannot be unpacked"),
-    ("a.csv.gz", gzip.compress(b"text,labels\n" * 1000)[:-12], r"cannot be unpacked"),
+    ("a.csv.gz", gzip.compress(b"text,labels\n" * 1000, mtime=0)[:-12], r"cannot be unpacked"),
     ("a.parquet", b"PAR1 nonsense PAR1", r"a\.parquet cannot be read as Parquet"),
     ("a.json", "{}", r"the ending says no format that can be read. Name the file \.jsonl"),
     ("a.parquet.gz", b"x", r"Parquet is compressed inside"),
