@@ -190,10 +190,11 @@ def _process_device(device: torch.device) -> torch.device:
 
 def _precision(training: TrainingOptions, device: torch.device) -> Precision:
     """Return the precision; a resumed run keeps that of its checkpoint, or it would not end at the same weights."""
-    wanted: str | None = training.precision
-    if wanted == "auto" and training.resume_from is not None:
-        wanted = checkpoint_precision(Path(training.resume_from)) or wanted
-    return resolve_precision(str(wanted), device)
+    wanted: str = training.precision
+    if training.resume_from is not None:
+        kept = checkpoint_precision(Path(training.resume_from))
+        wanted = kept if wanted == "auto" else wanted
+    return resolve_precision(wanted, device)
 
 
 def _accelerator(device: torch.device, precision: Precision) -> Accelerator:

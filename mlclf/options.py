@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlclf.exceptions import OptionsError
+from mlclf.hints import did_you_mean
 
 
 class Options(BaseModel):
@@ -53,10 +54,7 @@ class Options(BaseModel):
         """
         unknown = sorted(set(changes) - set(type(self).model_fields))
         if unknown:
-            raise OptionsError(
-                f"{type(self).__name__} has no option {unknown[0]!r}. "
-                f"It has: {', '.join(sorted(type(self).model_fields))}."
-            )
+            raise OptionsError(_no_option(type(self), unknown[0]))
         return self.model_copy(update=changes)
 
     def validated(self) -> Self:
@@ -73,13 +71,18 @@ class Options(BaseModel):
         return self
 
 
+def _no_option(cls: type[Options], name: str) -> str:
+    known = sorted(cls.model_fields)
+    return f"{cls.__name__} has no option {name!r}.{did_you_mean(name, known)} It has: {', '.join(known)}."
+
+
 def _explain(cls: type[Options], error: ValidationError) -> str:
     """Turn pydantic's report into sentences that name option, value, rule and the known options."""
     lines = []
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            lines.append(f"{cls.__name__} has no option {name!r}. It has: {', '.join(sorted(cls.model_fields))}.")
+            lines.append(_no_option(cls, name))
         else:
             # pydantic puts this before what a validator raised, which is a sentence of our own.
             rule = item["msg"].removeprefix("Value error, ").removesuffix(".")

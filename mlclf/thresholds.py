@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from mlclf.decisions import decide_dense, decide_sparse
 from mlclf.exceptions import BundleDamagedError, InvalidInputError, OptionsError, UnknownLabelError
+from mlclf.hints import did_you_mean
 from mlclf.probabilities import checked_probabilities
 
 if TYPE_CHECKING:
@@ -323,6 +323,6 @@ def _column(label: Any, names: Sequence[str | int]) -> int:
     try:
         return names.index(label)
     except ValueError:
-        close = difflib.get_close_matches(str(label), [str(name) for name in names], n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UnknownLabelError(f"thresholds name the label {label!r}, which the model does not have.{hint}") from None
+        raise UnknownLabelError(
+            f"thresholds name the label {label!r}, which the model does not have.{did_you_mean(label, names)}"
+        ) from None

@@ -190,7 +190,7 @@ def test_no_arguments_show_help() -> None:
 
 def test_plugins_are_mounted_and_their_errors_are_messages() -> None:
     assert "plugins" in json.loads(run("plugins", "list", "--json").stdout)
-    assert "Error: " in run("plugins", "show", "no-such-plugin", status=1).stderr
+    assert "Error: " in run("plugins", "show", "no-such-plugin", status=2).stderr
 
 
 def test_unknown_command_is_a_usage_error() -> None:

@@ -154,5 +154,5 @@ def test_show_of_a_broken_plugin_exits_with_1(all_broken):
 @pytest.mark.parametrize("command", ["show", "doctor"])
 def test_plugin_that_is_not_installed_is_an_error(command):
     done = run(PluginManager(entry_points=[]), command, "acme")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "plugin 'acme' is not installed" in done.stderr

@@ -174,8 +174,12 @@ def test_a_checkpoint_of_other_data_or_options_is_refused(tiny_bert: Path, tmp_p
         toy_classifier(tiny_bert, epochs=1, training={"resume_from": folder}).fit(*toy_rows(32, seed=1))
     with pytest.raises(OptionsError, match="training differ"):
         toy_classifier(tiny_bert, epochs=2, training={"resume_from": folder}).fit(*rows)
+
+
+def test_an_absent_checkpoint_is_reported_before_anything_is_loaded(tmp_path: Path) -> None:
+    absent = str(tmp_path / "none")
     with pytest.raises(OptionsError, match="holds no checkpoint"):
-        toy_classifier(tiny_bert, epochs=1, training={"resume_from": str(tmp_path / "none")}).fit(*rows)
+        toy_classifier(tmp_path / "no backbone", epochs=1, training={"resume_from": absent}).fit(*toy_rows(32))
 
 
 def test_an_altered_checkpoint_is_refused(tiny_bert: Path, tmp_path: Path) -> None:

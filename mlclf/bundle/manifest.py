@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mlclf.exceptions import BundleDamagedError, BundleError, BundleVersionError
+from mlclf.exceptions import BundleDamagedError, BundleError, BundleVersionError, OptionsError
 from mlclf.files import sha256
 
 FORMAT_VERSION = 1
@@ -194,6 +194,21 @@ def check_files(folder: Path, manifest: Manifest) -> None:
                 f"{path} was altered or truncated: its SHA-256 differs from the manifest's. Copy the folder again from "
                 "where it was saved."
             )
+
+
+def check_target(folder: Path) -> None:
+    """Refuse to replace what is not a saved model.
+
+    Raises
+    ------
+    OptionsError
+        If the folder is there, not empty, and no saved model.
+    """
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not empty and not (folder / MANIFEST_NAME).is_file():
+        raise OptionsError(
+            f"{str(folder)!r} exists and is not a saved model: it would be replaced whole. Give a new folder name."
+        )
 
 
 def file_entries(folder: Path) -> dict[str, FileEntry]:

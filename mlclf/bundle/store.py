@@ -23,6 +23,7 @@ from mlclf.bundle.manifest import (
     FormatEntry,
     Manifest,
     SourceEntry,
+    check_target,
     file_entries,
     read_manifest,
 )
@@ -60,10 +61,7 @@ def save_model(model: Model, folder: str | os.PathLike[str], *, include_backbone
         If the folder exists and is something else than a saved model.
     """
     target = Path(folder)
-    if target.exists() and not (target / MANIFEST_NAME).is_file() and not _is_empty(target):
-        raise OptionsError(
-            f"{str(folder)!r} exists and is not a saved model: it would be replaced whole. Give a new folder name."
-        )
+    check_target(target)
     with replace_folder(target) as work:
         (work / "backbone").mkdir()
         model.network.backbone.save_files(work / "backbone")
@@ -249,7 +247,3 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())

@@ -93,4 +93,7 @@ def _say(message: str) -> None:
 def _how_to_go_on(stop: TrainingInterrupted) -> str:
     if stop.checkpoint is None:
         return f"{stop}\nWith --checkpoint-dir FOLDER an interrupted run can be continued."
-    return f"{stop}\nTo go on, give the same command with: --resume-from {stop.checkpoint}"
+    return (
+        "Training was interrupted; a checkpoint was written. To go on, give the same command with: "
+        f"--resume-from {stop.checkpoint}"
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlclf.cli.config import COMPONENTS, ComponentConfig, TrainConfig, did_you_mean
+from mlclf.cli.config import COMPONENTS, ComponentConfig, TrainConfig
 from mlclf.exceptions import OptionsError
+from mlclf.hints import did_you_mean
 from mlclf.options import Options, TrainingOptions
 
 if TYPE_CHECKING:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mlclf.exceptions import OptionsError
+from mlclf.hints import did_you_mean
 from mlclf.options import TrainingOptions
 
 COMPONENTS = ("backbone", "strategy", "head")
@@ -235,12 +235,6 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
             for item in error.errors()
         ]
         raise OptionsError("The configuration has wrong values.\n" + "\n".join(lines)) from error
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"``, or nothing where no known name is close."""
-    close = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _refuse_unknown(values: Mapping[Any, Any], where: str) -> None:

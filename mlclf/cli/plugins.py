@@ -87,7 +87,7 @@ def _record(plugin_id: str) -> PluginRecord:
         return get_manager().record(plugin_id)
     except MissingPluginError as error:
         typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2) from None
 
 
 def _builtins_json() -> list[dict[str, object]]:

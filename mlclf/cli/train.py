@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlclf.bundle.manifest import MANIFEST_NAME
+from mlclf.bundle.manifest import check_target
 from mlclf.cli.build import make_classifier
 from mlclf.cli.config import DataConfig, TrainConfig, assignment, make_config, merged, read_config
 from mlclf.cli.options import Device, IndicatorColumns, Json, LabelColumn, LabelSeparator, TextColumn
@@ -130,10 +130,7 @@ def _paths(config: TrainConfig) -> tuple[Path, str]:
     if config.out is None:
         raise OptionsError("Name a folder for the model: --out MODEL, or out in the configuration.")
     out = Path(config.out)
-    if out.exists() and not (out / MANIFEST_NAME).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise OptionsError(
-            f"{out} exists and is not a saved model: it would be replaced whole. Give a new folder name."
-        )
+    check_target(out)
     return out, config.data.train
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint
 
 import pluggy
 
 from mlclf.exceptions import PluginError, PluginIncompatibleError
+from mlclf.hints import did_you_mean
 from mlclf.plugins.hookspecs import API_VERSION, HOOKS, Hooks
 from mlclf.plugins.records import Components
 from mlclf.plugins.spec import ComponentSpec
@@ -87,8 +87,7 @@ def _check_hook_names(hooks: pluggy.PluginManager, module: object) -> None:
     for caller in callers:
         optional = all(impl.optionalhook for impl in caller.get_hookimpls() if impl.plugin is module)
         if not caller.has_spec() and not optional:
-            close = get_close_matches(caller.name, HOOKS.values(), n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(caller.name, HOOKS.values())
             raise PluginError(f"mlclf has no hook {caller.name!r}.{hint} The hooks are {', '.join(HOOKS.values())}.")
     if not callers:
         raise PluginError(f"No function is marked with @hookimpl. The hooks are {', '.join(HOOKS.values())}.")

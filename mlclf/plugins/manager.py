@@ -8,11 +8,11 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint
 
 from mlclf._version import __version__
 from mlclf.exceptions import MissingPluginError, PluginError, PluginIncompatibleError, PluginLoadError
+from mlclf.hints import did_you_mean
 from mlclf.plugins.builtins import FIRST_PARTY_PACKAGES
 from mlclf.plugins.discovery import InstalledPlugin, find_entry_points, survey
 from mlclf.plugins.environment import PluginFilter
@@ -200,8 +200,7 @@ class PluginManager:
         start = f"{purpose} needs plugin {plugin_id!r}, which" if purpose else f"plugin {plugin_id!r}"
         if package := FIRST_PARTY_PACKAGES.get(plugin_id):
             return f"{start} is not installed: pip install {package}"
-        close = get_close_matches(plugin_id, [*self._records, *FIRST_PARTY_PACKAGES], n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(plugin_id, [*self._records, *FIRST_PARTY_PACKAGES])
         return (
             f"{start} is not installed.{hint} Installed plugins: {', '.join(sorted(self._records)) or 'none'}. "
             f"A plugin's package is usually named mlclf-{plugin_id}; see who publishes it before you install it."

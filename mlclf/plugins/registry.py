@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mlclf.exceptions import OptionsError, UnknownComponentError
+from mlclf.hints import did_you_mean
 from mlclf.options import Options
 from mlclf.plugins.builtins import BUILTINS
 from mlclf.plugins.manager import PluginManager
@@ -157,7 +157,7 @@ def find_component(kind: Kind, name: str, *, manager: PluginManager | None = Non
     offered = {spec.name: spec for spec in record.components.get(kind, ())}
     if name not in offered:
         raise UnknownComponentError(
-            f"{record.title} has no {kind} {name!r}.{_did_you_mean(name, offered)} "
+            f"{record.title} has no {kind} {name!r}.{did_you_mean(name, offered)} "
             f"It offers: {', '.join(offered) or f'no {kind}'}."
         )
     return offered[name]
@@ -228,7 +228,7 @@ def _builtin(kind: Kind, name: str, manager: PluginManager) -> ComponentSpec:
 def _hint(kind: Kind, name: str, manager: PluginManager) -> str:
     """Return the likeliest way out for a name that is not built in."""
     plain = name.rpartition(":")[2] if plugin_id_of(name) in RESERVED_IDS else name
-    if close := _did_you_mean(plain.lower(), [spec.name for spec in BUILTINS[kind]]):
+    if close := did_you_mean(plain.lower(), [spec.name for spec in BUILTINS[kind]]):
         return close
     for other in KINDS:
         if name in {spec.name for spec in BUILTINS[other]}:
@@ -238,8 +238,3 @@ def _hint(kind: Kind, name: str, manager: PluginManager) -> str:
     if kind == "backbone":
         return f" For a model id or a folder: BertOptions(model={name!r})."
     return ""
-
-
-def _did_you_mean(name: str, known: Any) -> str:
-    close = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""

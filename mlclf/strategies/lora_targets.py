@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from torch import nn
 
 from mlclf.exceptions import IncompatibleComponentsError
+from mlclf.hints import did_you_mean
 from mlclf.interfaces import Backbone
 
 TargetName = Literal["all-linear", "attention", "qv"]
@@ -29,9 +29,8 @@ _CHOICES: dict[str, Callable[[str], object]] = {
 def check_targets(value: Any) -> Any:
     """Return the value of an option ``targets``, or raise ValueError if it can be none."""
     if isinstance(value, str) and value not in _CHOICES:
-        close = difflib.get_close_matches(value, _CHOICES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"must be one of {', '.join(map(repr, _CHOICES))}, or a tuple of ends of names.{hint}")
+        known = ", ".join(map(repr, _CHOICES))
+        raise ValueError(f"must be one of {known}, or a tuple of ends of names.{did_you_mean(value, _CHOICES)}")
     if isinstance(value, (list, tuple)) and not (value and all(isinstance(part, str) and part for part in value)):
         raise ValueError("a tuple of ends of names must hold at least one, and only text")
     return value
@@ -144,11 +143,9 @@ def _check_suffixes(suffixes: tuple[str, ...], names: list[str]) -> None:
     for suffix in suffixes:
         if not any(_ends(name, suffix) for name in names):
             known = sorted({name.rsplit(".", 1)[-1] for name in names} | set(names))
-            close = difflib.get_close_matches(suffix, known, n=1)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
             raise IncompatibleComponentsError(
-                f"LoraOptions(targets=...): no linear layer's name ends in {suffix!r}. {hint}"
-                f"There are: {_endings(names) or 'none'}."
+                f"LoraOptions(targets=...): no linear layer's name ends in {suffix!r}."
+                f"{did_you_mean(suffix, known)} There are: {_endings(names) or 'none'}."
             )
 
 

@@ -129,19 +129,24 @@ def load_checkpoint(
     )
 
 
-def checkpoint_precision(folder: Path) -> str | None:
-    """Return the precision a checkpointed run was computed in, or None where there is no readable checkpoint."""
-    try:
-        meta = json.loads((folder / _FOLDER / "checkpoint.json").read_text(encoding="utf-8"))
-        return str(meta["history"]["precision"])
-    except (OSError, ValueError, KeyError):
-        return None
+def checkpoint_precision(folder: Path) -> str:
+    """Return the precision a checkpointed run was computed in.
+
+    Raises
+    ------
+    OptionsError
+        If there is no checkpoint.
+    BundleDamagedError
+        If it cannot be read.
+    """
+    return str(_meta(folder)[1]["history"]["precision"])
 
 
-def _read_meta(folder: Path, fingerprint: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+def _meta(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Return where a checkpoint's files are and what it says about itself."""
     source = folder / _FOLDER if (folder / _FOLDER).is_dir() else folder
     try:
-        meta = json.loads((source / "checkpoint.json").read_text(encoding="utf-8"))
+        return source, json.loads((source / "checkpoint.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise OptionsError(
             f"resume_from={str(folder)!r} holds no checkpoint. Give the folder of checkpoint_dir."
@@ -150,6 +155,11 @@ def _read_meta(folder: Path, fingerprint: dict[str, Any]) -> tuple[Path, dict[st
         raise BundleDamagedError(
             f"{source / 'checkpoint.json'} is not valid JSON: the checkpoint is damaged."
         ) from error
+
+
+def _read_meta(folder: Path, fingerprint: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """Return the same for a checkpoint of the run that the fingerprint describes."""
+    source, meta = _meta(folder)
     differing = sorted(
         k for k in {*fingerprint, *meta["fingerprint"]} if fingerprint.get(k) != meta["fingerprint"].get(k)
     )
