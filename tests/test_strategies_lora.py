@@ -221,17 +221,17 @@ def training_parts(options: LoraOptions) -> set[str]:
     return {name for name, m in backbone.model.named_modules() if isinstance(m, nn.Dropout) and m.training}
 
 
-def test_the_backbone_drops_nothing_unless_asked_to() -> None:
-    assert training_parts(LoraOptions(r=2)) == set()
-    all_parts = training_parts(LoraOptions(r=2, backbone_dropout=True))
+def test_the_backbone_keeps_its_dropout_above_constant_layers() -> None:
+    assert training_parts(LoraOptions(r=2, backbone_dropout=False)) == set()
+    all_parts = training_parts(LoraOptions(r=2))
     assert "embeddings.dropout" in all_parts
     assert "encoder.layer.0.output.dropout" in all_parts
-    upper = training_parts(LoraOptions(r=2, backbone_dropout=True, layers=1))
+    upper = training_parts(LoraOptions(r=2, layers=1))
     assert upper == {name for name in all_parts if name.startswith("encoder.layer.2.")}
 
 
 def test_the_updates_own_dropout_is_on_in_training() -> None:
-    names = training_parts(LoraOptions(r=2, dropout=0.1))
+    names = training_parts(LoraOptions(r=2, dropout=0.1, backbone_dropout=False))
     assert names
     assert all(".lora_dropout." in name for name in names)
 

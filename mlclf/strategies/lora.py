@@ -45,8 +45,8 @@ class LoraOptions(RateOptions):
         How the updates start: at zero effect ("default", "gaussian", "orthogonal"), or at the largest singular
         directions ("pissa") or the first columns of a QR decomposition ("olora") of the weights.
     backbone_dropout : bool
-        Whether the frozen backbone keeps its own dropout in training. Few weights learn, so that it protects little,
-        and a step without it is faster.
+        Whether the frozen backbone keeps its own dropout in training. A step without it is faster, and the
+        updates overfit sooner.
     learning_rate : float or None
         Peak rate of the updates; None takes 1e-3.
     head_learning_rate : float or None
@@ -68,7 +68,7 @@ class LoraOptions(RateOptions):
     use_dora: bool = False
     use_rslora: bool = False
     init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"] = "default"
-    backbone_dropout: bool = False
+    backbone_dropout: bool = True
 
     @field_validator("targets", mode="before")
     @classmethod
@@ -153,7 +153,7 @@ class LoraStrategy(Strategy):
         return min(chosen_layers(backbone.n_layers, self.options.layers), default=0)
 
     def set_train_mode(self, backbone: Backbone) -> None:
-        """Turn dropout on in the updates, and in the layers above the constant ones where it is asked for."""
+        """Turn dropout on in the updates, and in the layers above the constant ones unless it is not wanted."""
         from mlclf.strategies.lora_layers import adapted
 
         parts: list[nn.Module] = list(adapted(backbone.model).values())
