@@ -8,6 +8,7 @@ from mlclf._version import __version__
 
 if TYPE_CHECKING:
     from mlclf.backbones.bert import BertOptions
+    from mlclf.backbones.llm import LlmOptions
     from mlclf.classifier import MultiLabelClassifier
     from mlclf.heads.bce import BceOptions
     from mlclf.labels import LabelSpace, to_indicator
@@ -30,6 +31,7 @@ _HOMES = {
     "FullOptions": "mlclf.strategies.full",
     "HeadOnlyOptions": "mlclf.strategies.head_only",
     "LabelSpace": "mlclf.labels",
+    "LlmOptions": "mlclf.backbones.llm",
     "LoraOptions": "mlclf.strategies.lora",
     "MultiLabelClassifier": "mlclf.classifier",
     "Options": "mlclf.options",
@@ -50,6 +52,7 @@ __all__ = [
     "FullOptions",
     "HeadOnlyOptions",
     "LabelSpace",
+    "LlmOptions",
     "LoraOptions",
     "MultiLabelClassifier",
     "Options",

@@ -85,7 +85,8 @@ def check_parts(parts: Parts) -> None:
     IncompatibleComponentsError
         Naming the two components, the rule, and what to use instead.
     """
-    family, side = parts.backbone_class.family, parts.backbone_class.padding_side
+    family = parts.backbone_class.family
+    side = getattr(parts.backbone, "padding_side", parts.backbone_class.padding_side)
     names = parts.names
     declared: tuple[tuple[Kind, StrategyCapabilities | HeadCapabilities], ...] = (
         ("strategy", parts.strategy_class.capabilities),

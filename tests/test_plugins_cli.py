@@ -99,7 +99,7 @@ def test_list_all_names_the_built_ins():
     assert "lora" in done.stdout
     assert "No plugins are installed." in done.stdout
     names = [spec["name"] for spec in json.loads(run(manager, "list", "--all", "--json").stdout)["builtins"]]
-    assert names == ["bert", "full", "head-only", "partial", "features", "lora", "bce"]
+    assert names == ["bert", "llm", "full", "head-only", "partial", "features", "lora", "bce"]
 
 
 @pytest.mark.parametrize("plugin_id", BROKEN)

@@ -1,9 +1,9 @@
-"""Building a transformers encoder from a cleaned configuration and safetensors weights."""
+"""Building a transformers model from a cleaned configuration and safetensors weights."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTra
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
-from mlclf.backbones import attention
 from mlclf.backbones.dropout import replace_dropout
 from mlclf.exceptions import BackboneLoadError
 from mlclf.interfaces import LoadRequest
@@ -48,8 +47,13 @@ _DROPOUTS = (
 )
 
 
-def make_config(values: dict[str, Any], name: str, dropout: float | None) -> PreTrainedConfig:
-    """Return the configuration object of an encoder.
+def make_config(
+    values: dict[str, Any],
+    name: str,
+    check: Callable[[type[PreTrainedConfig], dict[str, Any]], None],
+    dropout: float | None,
+) -> PreTrainedConfig:
+    """Return the configuration object of a model.
 
     Parameters
     ----------
@@ -57,13 +61,15 @@ def make_config(values: dict[str, Any], name: str, dropout: float | None) -> Pre
         A configuration cleaned by :func:`mlclf.backbones.files.read_config`.
     name : str
         The model's name, for errors.
+    check : callable
+        Called with the class of configurations and the values; raises BackboneLoadError for a wrong architecture.
     dropout : float or None
         Dropout to use instead of the model's own.
 
     Raises
     ------
     BackboneLoadError
-        If the architecture is unknown or no encoder.
+        If the architecture is unknown or not wanted.
     """
     architecture = values["model_type"]
     if architecture not in CONFIG_MAPPING:
@@ -71,7 +77,7 @@ def make_config(values: dict[str, Any], name: str, dropout: float | None) -> Pre
             f"Model {name!r} has the architecture {architecture!r}, which the installed transformers does not have. "
             "mlclf never runs code of a model repository: choose another model, or upgrade transformers."
         )
-    _check_encoder(CONFIG_MAPPING[architecture], values, name)
+    check(CONFIG_MAPPING[architecture], values)
     try:
         config: PreTrainedConfig = CONFIG_MAPPING[architecture].from_dict(values)
     except (StrictDataclassError, TypeError, ValueError) as error:
@@ -85,19 +91,9 @@ def make_config(values: dict[str, Any], name: str, dropout: float | None) -> Pre
     return config
 
 
-def _check_encoder(kind: type[PreTrainedConfig], values: dict[str, Any], name: str) -> None:
-    """Raise BackboneLoadError where a configuration is not that of an encoder."""
-    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
-    if causal or values.get("is_decoder"):
-        raise BackboneLoadError(
-            f"Model {name!r} ({kind.model_type}) is a causal language model; backbone 'bert' reads encoders. "
-            f'Use backbone="llm" for it, or choose an encoder.'
-        )
-    if getattr(kind, "is_encoder_decoder", False) or kind not in MODEL_MAPPING:
-        raise BackboneLoadError(
-            f"Model {name!r} ({kind.model_type}) is no encoder of the BERT family. Choose a model such as "
-            "'sentence-transformers/all-MiniLM-L6-v2', 'FacebookAI/roberta-base' or 'answerdotai/ModernBERT-base'."
-        )
+def is_causal(kind: type[PreTrainedConfig]) -> bool:
+    """Say whether a class of configurations is that of causal language models."""
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
 
 
 def position_limit(config: PreTrainedConfig) -> int | None:
@@ -108,8 +104,13 @@ def position_limit(config: PreTrainedConfig) -> int | None:
     return positions - int(config.pad_token_id) - 1
 
 
-def build_model(config: PreTrainedConfig, folder: Path | None, request: LoadRequest) -> PreTrainedModel:
-    """Return the encoder, in evaluation mode, with this package's attention and dropout where they fit.
+def build_model(
+    config: PreTrainedConfig,
+    folder: Path | None,
+    request: LoadRequest,
+    attention_for: Callable[[type[PreTrainedModel]], str],
+) -> PreTrainedModel:
+    """Return the model without a language-modelling head, in evaluation mode, with this package's dropout.
 
     Parameters
     ----------
@@ -119,6 +120,8 @@ def build_model(config: PreTrainedConfig, folder: Path | None, request: LoadRequ
         Folder with safetensors weights; None starts from random weights.
     request : LoadRequest
         Type and quantisation of the weights.
+    attention_for : callable
+        Returns the name of the attention function for a class of models.
 
     Raises
     ------
@@ -131,19 +134,13 @@ def build_model(config: PreTrainedConfig, folder: Path | None, request: LoadRequ
         extra["add_pooling_layer"] = False
     with _quiet():
         if folder is None:
-            config._attn_implementation = _attention_for(kind)
+            config._attn_implementation = attention_for(kind)
             model = kind(config, **extra).to(request.dtype)
         else:
+            extra["attn_implementation"] = attention_for(kind)
             model = _read_weights(kind, config, folder, request, extra)
     replace_dropout(model)
     return model.eval()
-
-
-def _attention_for(kind: type[PreTrainedModel]) -> str:
-    """Return the name of the attention function; DeBERTa and MPNet have only their own, which is called eager."""
-    if not getattr(kind, "_supports_attention_backend", False):
-        return "sdpa" if getattr(kind, "_supports_sdpa", False) else "eager"
-    return attention.NAME
 
 
 def _read_weights(
@@ -156,7 +153,6 @@ def _read_weights(
             folder,
             config=config,
             dtype=request.dtype,
-            attn_implementation=_attention_for(kind),
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-PoolingName = Literal["mean", "cls", "max", "attention"]
+PoolingName = Literal["mean", "cls", "last", "max", "attention"]
 
 
 class ClsPooling(nn.Module):
@@ -30,6 +30,25 @@ class ClsPooling(nn.Module):
         """Return ``(n_rows, hidden)``."""
         first = mask.long().argmax(dim=1)
         index = first[:, None, None].expand(-1, 1, tokens.shape[2])
+        return tokens.gather(1, index).squeeze(1).float()
+
+
+class LastPooling(nn.Module):
+    """Take the state of each row's last token, the only one of a causal model that has read them all.
+
+    Examples
+    --------
+    >>> import torch
+    >>> tokens = torch.tensor([[[1.0], [2.0], [9.0]]])
+    >>> LastPooling()(tokens, torch.tensor([[True, True, False]])).tolist()
+    [[2.0]]
+    """
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return ``(n_rows, hidden)``."""
+        positions = torch.arange(mask.shape[1], device=mask.device)
+        last = (mask.long() * positions).argmax(dim=1)
+        index = last[:, None, None].expand(-1, 1, tokens.shape[2])
         return tokens.gather(1, index).squeeze(1).float()
 
 
@@ -109,4 +128,4 @@ def make_pooling(name: PoolingName, hidden_size: int) -> nn.Module:
     """
     if name == "attention":
         return AttentionPooling(hidden_size)
-    return {"mean": MeanPooling, "cls": ClsPooling, "max": MaxPooling}[name]()
+    return {"mean": MeanPooling, "cls": ClsPooling, "last": LastPooling, "max": MaxPooling}[name]()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,6 +47,31 @@ class _Stop(_StandIn):
         raise _Reached(hidden_states)
 
 
+class _Skip(_StandIn):
+    """Passes states on in the form in which its layer returns them.
+
+    The layers above keep their numbers, by which some models choose mask and rotation (Gemma's sliding windows).
+    """
+
+    def __init__(self, layer: nn.Module, n_outputs: int) -> None:
+        super().__init__(layer)
+        self._n_outputs = n_outputs
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return (hidden_states, *[None] * (self._n_outputs - 1)) if self._n_outputs else hidden_states
+
+
+class _Count(_StandIn):
+    """Runs its layer, notes in which form it returns states, and ends the run."""
+
+    n_outputs = 0
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        output = self._layer[0](hidden_states, *args, **kwargs)
+        self.n_outputs = len(output) if isinstance(output, tuple) else 0
+        raise _Reached(hidden_states)
+
+
 class _Start(_StandIn):
     """Runs its layer on given states, whatever came from below."""
 
@@ -71,12 +97,15 @@ class LayerStack:
         Parameters that layers use but the embeddings do not (relative positions of DeBERTa and MPNet).
     after : frozenset of str
         Parameters used only after the last layer (ModernBERT's final norm).
+    n_outputs : int
+        Length of the tuple that a layer returns, 0 where it returns states alone.
     """
 
     name: str
     n_layers: int
     shared: frozenset[str]
     after: frozenset[str]
+    n_outputs: int = 0
 
     @classmethod
     def find(cls, model: nn.Module, n_layers: int, inputs: dict[str, Tensor]) -> LayerStack | None:
@@ -94,7 +123,7 @@ class LayerStack:
         name = _module_list(model, n_layers)
         if name is None:
             return None
-        candidate = cls(name, n_layers, frozenset(), frozenset())
+        candidate = cls(name, n_layers, frozenset(), frozenset(), _count_outputs(model, name, inputs))
         if not candidate._reproduces(model, inputs):
             return None
         with torch.enable_grad():
@@ -105,12 +134,7 @@ class LayerStack:
         outside = used - in_layers
         # With one layer nothing tells what the layer uses from what comes after it; both belong to the whole.
         below = below_last if n_layers > 1 else outside
-        return cls(
-            name=name,
-            n_layers=n_layers,
-            shared=frozenset(outside & below - embedding),
-            after=frozenset(outside - below),
-        )
+        return replace(candidate, shared=frozenset(outside & below - embedding), after=frozenset(outside - below))
 
     def layers(self, model: nn.Module) -> list[nn.Module]:
         """Return the layers from the text upwards."""
@@ -145,7 +169,8 @@ class LayerStack:
         if first_layer == self.n_layers:
             return states
         layers = self.layers(model)
-        started = [_Start(layers[first_layer], states), *layers[first_layer + 1 :]]
+        skipped = [_Skip(layer, self.n_outputs) for layer in layers[:first_layer]]
+        started = [*skipped, _Start(layers[first_layer], states), *layers[first_layer + 1 :]]
         output: Tensor = _view(model, self.name, started)(**inputs).last_hidden_state
         return output
 
@@ -187,6 +212,15 @@ def _module_list(model: nn.Module, n_layers: int) -> str | None:
     return None
 
 
+def _count_outputs(model: nn.Module, name: str, inputs: dict[str, Tensor]) -> int:
+    """Return the length of the tuple that the layers of a stack return, 0 where they return states alone."""
+    first, *rest = model.get_submodule(name).children()
+    counter = _Count(first)
+    with suppress(_Reached), torch.no_grad():
+        _view(model, name, [counter, *rest])(**inputs)
+    return counter.n_outputs
+
+
 def _names_behind(model: nn.Module, states: Tensor) -> set[str]:
     """Return the names of the parameters in the autograd graph of ``states``."""
     seen: set[Any] = set()
@@ -212,10 +246,6 @@ def _view(model: nn.Module, stack: str, layers: Sequence[nn.Module]) -> nn.Modul
         parent._modules[name] = child
         parent = child
     parent._modules[last] = nn.ModuleList(layers)
-    # DeBERTa-v2 xlarge mixes a convolution into the output of whatever stands first in the stack: right when the
-    # run starts at layer 0, wrong for a layer from further up.
-    if isinstance(layers[0], _Start) and isinstance(parent._modules.get("conv"), nn.Module):
-        parent._modules["conv"] = None
     return root
 
 

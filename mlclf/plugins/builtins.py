@@ -18,6 +18,14 @@ BUILTINS: dict[Kind, tuple[ComponentSpec, ...]] = {
             families=("encoder",),
             exportable=True,
         ),
+        ComponentSpec(
+            name="llm",
+            target="mlclf.backbones.llm:LlmBackbone",
+            options="mlclf.backbones.llm:LlmOptions",
+            summary="Any causal language model, by model id or folder",
+            families=("causal-lm",),
+            exportable=True,
+        ),
     ),
     "strategy": (
         ComponentSpec(

@@ -1,0 +1,117 @@
+"""Backbone ``llm``: any causal language model, read as an encoder of texts."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+
+from mlclf.backbones.building import is_causal
+from mlclf.backbones.pretrained import PretrainedBackbone, PretrainedOptions
+from mlclf.exceptions import BackboneLoadError
+from mlclf.interfaces import Batch
+from mlclf.interfaces.backbone import Family, PaddingSide
+from mlclf.options import Options
+
+DecoderPooling = Literal["last", "mean", "max", "attention"]
+
+
+class LlmOptions(PretrainedOptions):
+    """Options of the backbone ``llm``.
+
+    Parameters
+    ----------
+    model : str
+        Model id of the hub or local folder.
+    revision : str or None
+        Branch, tag or commit of a model id.
+    pooling : {"last", "mean", "max", "attention"}
+        How the states of a row's tokens become one vector. Only the last token has read the whole text; a mean gives
+        weight to tokens that have read its beginning alone.
+    padding_side : {"right", "left"}
+        Where short rows of a batch are filled up; the result is the same.
+    max_length : int or None
+        Tokens read at once, special tokens included; None takes what the model allows, at most 512.
+    window_stride : int or None
+        None cuts long texts; a number splits them into windows that overlap by so many tokens.
+    window_aggregation : {"max", "mean"}
+        How the logits of a text's windows become one.
+    dropout : float or None
+        Dropout of hidden states and attention in training; None takes the model's own.
+
+    Examples
+    --------
+    >>> LlmOptions(pooling="mean", max_length=256).padding_side
+    'right'
+    """
+
+    component: ClassVar[str] = "llm"
+
+    model: str = Field(default="Qwen/Qwen3-0.6B", min_length=1)
+    pooling: DecoderPooling = "last"
+    padding_side: PaddingSide = "right"
+
+
+class LlmBackbone(PretrainedBackbone):
+    """A causal language model without its output layer, with its tokenizer and a pooling.
+
+    Llama, Qwen2, Qwen3, Mistral, Gemma, Phi-3, GLM, GPT-2 and others that transformers implements are loaded through
+    it. No code of a model repository is ever run.
+
+    Parameters
+    ----------
+    options : LlmOptions
+        Which model, and how it is read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from mlclf.interfaces import LoadRequest
+    >>> from mlclf.testing import tiny_decoder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     backbone = LlmBackbone(LlmOptions(model=str(tiny_decoder("qwen3", folder))))
+    ...     backbone.load(LoadRequest())
+    >>> encoded = backbone.encode(["the cat sat", "a dog"])
+    >>> backbone(backbone.collate(encoded, np.arange(2))).pooled.shape
+    torch.Size([2, 32])
+    """
+
+    Options: ClassVar[type[Options]] = LlmOptions
+    family: ClassVar[Family] = "causal-lm"
+    options: LlmOptions
+
+    def __init__(self, options: LlmOptions) -> None:
+        super().__init__(options)
+        self.padding_side = options.padding_side
+
+    @property
+    def pooling_name(self) -> DecoderPooling:
+        """Name of the pooling."""
+        return self.options.pooling
+
+    def check_architecture(self, kind: type[PreTrainedConfig], values: dict[str, Any]) -> None:
+        """Raise BackboneLoadError where a configuration is not that of a causal language model."""
+        if not is_causal(kind) or kind not in MODEL_MAPPING:
+            raise BackboneLoadError(
+                f"Model {self.options.model!r} ({kind.model_type}) is no causal language model. "
+                "Use backbone=\"bert\" for encoders, or choose a model such as 'Qwen/Qwen3-0.6B'."
+            )
+
+    def attention_for(self, kind: type[PreTrainedModel]) -> str:
+        """Return torch's fused attention, or the model's own where it has no other (Gemma 2 caps its scores)."""
+        return "sdpa" if getattr(kind, "_supports_sdpa", False) else "eager"
+
+    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """Return what the model is called with: positions are counted from a row's first token.
+
+        Without them they would be counted from the padding of rows that are padded on the left. A model that takes no
+        positions (BLOOM) sees distances only.
+        """
+        plain = super().inputs(batch)
+        if "position_ids" not in inspect.signature(type(self.model).forward).parameters:
+            return plain
+        return {**plain, "position_ids": (batch.attention_mask.cumsum(dim=1) - 1).clamp(min=0)}
