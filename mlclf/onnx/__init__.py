@@ -1,0 +1,1 @@
+"""Export to ONNX, and prediction from an exported folder without torch."""
