@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "mlclf"
 LEVELS: list[set[str]] = [
     {"_version", "exceptions"},
     {
+        "batch_rows",
         "calibration",
         "datasets",
         "decision_metrics",
@@ -49,7 +50,7 @@ LEVELS: list[set[str]] = [
     {"backbones", "heads", "strategies"},
     {"assembly", "inference", "network", "training"},
     {"model"},
-    {"bundle", "fitting"},
+    {"bundle", "fitting", "onnx"},
     {"classifier", "estimator_params", "inputs", "predictions", "testing"},
     {"__init__"},
     {"cli"},
