@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 
@@ -17,6 +16,7 @@ from mlclf.bundle.store import AllowedPlugins, load_model, save_model
 from mlclf.estimator_params import NestedOptionsMixin
 from mlclf.fitting import Plan, fit_model, split_validation
 from mlclf.inputs import check_validation, checked_rows, checked_validation, random_seed
+from mlclf.label_names import names_array
 from mlclf.labels import LabelSpace, check_trainable, y_format
 from mlclf.model import Model
 from mlclf.options import Options, TrainingOptions
@@ -235,7 +235,7 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
     def _adopt(self, model: Model) -> None:
         """Take a fitted model; only here does a fit become visible."""
         self.model_ = model
-        self.classes_ = _as_array(model.labels.names)
+        self.classes_ = names_array(model.labels.names)
         self.n_labels_ = model.labels.n_labels
         self.label_counts_ = model.statistics.positives
         self.thresholds_ = model.thresholds
@@ -251,8 +251,3 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
         tags.target_tags.required, tags.target_tags.two_d_labels, tags.target_tags.single_output = True, True, False
         tags.classifier_tags.multi_label, tags.classifier_tags.multi_class = True, False
         return tags
-
-
-def _as_array(names: tuple[str | int, ...]) -> NDArray[Any]:
-    """Return names as an array; mixed whole numbers and text stay what they are."""
-    return np.asarray(names, dtype=None if len({type(name) for name in names}) == 1 else object)
