@@ -94,7 +94,7 @@ def inside(folder: Path, name: str) -> Path:
 
 def _refuse_unlisted(folder: Path, files: Mapping[str, FileEntry]) -> None:
     for path in sorted(folder.iterdir()):
-        if path.suffix in _GUARDED and path.name not in files and path.name != MANIFEST_NAME:
+        if path.suffix in _GUARDED and path.is_file() and path.name not in (*files, MANIFEST_NAME):
             raise BundleDamagedError(
                 f"{path} is not listed in the manifest: it was not exported with this model. Remove it."
             )
