@@ -83,8 +83,12 @@ def expected(texts: Sequence[str], rule: TextRule = PLAIN, calibrator: Calibrato
 
 def make_manifest(**changes: Any) -> OnnxManifest:
     """The manifest of the graph, with some of its fields changed."""
+    if "graph_rule" in changes:
+        changes["graph"] = changes.pop("graph_rule")
     rule, calibrator = changes.get("text", PLAIN), changes.get("calibrator")
-    golden = TEXTS[-6:]
+    if "golden" not in changes:
+        texts = tuple(TEXTS[-6:])
+        changes["golden"] = Golden(texts, expected(texts, rule, calibrator), 1e-4)
     fields: dict[str, Any] = {
         "mlclf": "1.0",
         "model": ModelNames("bert", "lora", "bce", "some/model"),
@@ -95,7 +99,6 @@ def make_manifest(**changes: Any) -> OnnxManifest:
         "text": rule,
         "graph": GraphRule(20, "fp32", OUTPUTS, "1.20"),
         "parity": {"measured": {"probabilities": 2e-7}, "allowed": {"probabilities": 1e-4}, "n_rows": 64},
-        "golden": Golden(tuple(golden), expected(golden, rule, calibrator), 1e-4),
     }
     return OnnxManifest(**{**fields, **changes})
 
