@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from onnx_kit import CALIBRATOR, LABELS, PLAIN, TEXTS, expected, make_graph, make_manifest, write_folder
+from onnx_kit import CALIBRATOR, LABELS, PLAIN, TEXTS, expected, make_graph, make_manifest, to_int8, write_folder
 from scipy.sparse import csr_array, csr_matrix
 
 from mlclf.exceptions import (
@@ -104,6 +104,17 @@ def test_text_alone_and_in_a_batch_get_the_same_answer(tmp_path: Path, rule: Tex
     alone = np.concatenate([clf.predict_proba([text]) for text in TEXTS])
     np.testing.assert_allclose(clf.predict_proba(TEXTS), alone, atol=1e-6)
     np.testing.assert_array_equal(clf.predict(TEXTS), np.concatenate([clf.predict([text]) for text in TEXTS]))
+
+
+def test_eight_bit_weights_answer_alone_as_in_a_batch(tmp_path: Path) -> None:
+    rule = GraphRule(20, "int8", OUTPUTS, "1.22")
+    folder = write_folder(tmp_path / "model", to_int8(make_graph()), graph_rule=rule)
+    clf = OnnxClassifier(folder, "cpu")
+    together = clf.predict_proba(TEXTS)
+    np.testing.assert_allclose(together, expected(TEXTS), atol=0.05)
+    assert np.abs(together - expected(TEXTS)).max() > 1e-5, "the weights are not rounded"
+    np.testing.assert_allclose(np.concatenate([clf.predict_proba([text]) for text in TEXTS]), together, atol=1e-6)
+    np.testing.assert_array_equal(np.concatenate([clf.predict([text]) for text in TEXTS]), clf.predict(TEXTS))
 
 
 def test_order_and_number_of_texts_leave_no_trace(clf: OnnxClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
