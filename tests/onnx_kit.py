@@ -67,6 +67,28 @@ def make_graph(*, n_labels: int = len(LABELS)) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
 
 
+def to_int8(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with 8-bit weights in blocks of 32, as the export writes them."""
+    _, matrix, _ = weights()
+    scales = np.abs(matrix).max(axis=0) / 127
+    packed = np.full((len(LABELS), 1, 32), 128, dtype=np.uint8)
+    packed[:, 0, :HIDDEN] = np.round(matrix / scales).T + 128
+    for name, value in (("packed", packed), ("scales", scales.astype(np.float32))):
+        graph.graph.initializer.append(numpy_helper.from_array(value, name))
+    sizes = {"K": HIDDEN, "N": len(LABELS), "bits": 8, "block_size": 32, "accuracy_level": 4}
+    inputs = ["pooled", "packed", "scales"]
+    nodes = [
+        helper.make_node("MatMulNBits", inputs, ["product"], domain="com.microsoft", **sizes),
+        helper.make_node("Add", ["product", "bias"], ["logits"]),
+    ]
+    place = next(i for i, node in enumerate(graph.graph.node) if node.op_type == "Gemm")
+    graph.graph.node.pop(place)
+    for offset, node in enumerate(nodes):
+        graph.graph.node.insert(place + offset, node)
+    graph.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return graph
+
+
 def expected(texts: Sequence[str], rule: TextRule = PLAIN, calibrator: Calibrator | None = None) -> NDArray[np.float32]:
     """Probabilities of texts, each computed by itself in double precision."""
     vectors, matrix, bias = (array.astype(np.float64) for array in weights())
