@@ -150,7 +150,8 @@ def _prove(model: Model, work: Path, request: ExportRequest) -> ExportReport:
         parity=parity.to_json(request.precision),
         golden=_golden(runtime, request.precision),
     )
-    check_outputs(work / GRAPH_NAME, work / TOKENIZER_NAME, proven, proven.golden.texts)
+    golden = proven.golden
+    check_outputs(work / GRAPH_NAME, work / TOKENIZER_NAME, proven, golden.texts, golden.probabilities)
     (work / README_NAME).write_text(readme(proven), encoding="utf-8")
     proven.write(work)
     OnnxClassifier(work, "cpu", selftest=True)

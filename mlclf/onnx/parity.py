@@ -13,6 +13,9 @@ from mlclf.exceptions import ParityError
 from mlclf.onnx.entries import Precision
 from mlclf.thresholds import Thresholds
 
+# A probability closer than this to its threshold may fall on either side.
+_ROUNDING = 1e-4
+
 # Rows that are also run one by one and in small batches.
 _ALONE = 24
 _SMALL_BATCHES = (1, 3, 7)
@@ -43,7 +46,7 @@ class Allowed:
     batch : float
         Of a probability between a row alone and the same row in a batch.
     labels_equal : bool
-        Whether every label must be the same, except where a probability lies within ``largest`` of its threshold.
+        Whether every label must be the same, except where a probability lies within 1e-4 of its threshold.
     """
 
     largest: float
@@ -55,9 +58,9 @@ class Allowed:
 # float32 differs by rounding alone (measured: below 1e-6). Of float16 and 8-bit weights these are bounds that only a
 # broken graph passes; what they really changed is reported.
 ALLOWED: dict[Precision, Allowed] = {
-    "fp32": Allowed(largest=1e-4, mean=1e-4, batch=1e-4, labels_equal=True),
+    "fp32": Allowed(largest=_ROUNDING, mean=_ROUNDING, batch=_ROUNDING, labels_equal=True),
     "fp16": Allowed(largest=0.1, mean=0.01, batch=0.01, labels_equal=False),
-    "int8": Allowed(largest=0.6, mean=0.05, batch=1e-4, labels_equal=False),
+    "int8": Allowed(largest=0.6, mean=0.05, batch=_ROUNDING, labels_equal=False),
 }
 
 
@@ -158,7 +161,7 @@ def check_parity(reference: Reference, runtime: Predictor, precision: Precision)
     if change.mean() > allowed.mean:
         complaint.unless(change <= allowed.mean, "probabilities, on average", expected, found)
     changed = _label_cells(runtime.predict_labels(reference.texts), reference) != reference.thresholds.apply(expected)
-    explained = changed & _undecided(reference, allowed.largest)
+    explained = changed & _undecided(reference, _ROUNDING)
     if allowed.labels_equal:
         complaint.unless(~changed | explained, "labels", expected, found)
     alone = _in_small_batches(reference.texts, found, runtime.predict_proba)
