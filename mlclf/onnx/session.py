@@ -57,6 +57,8 @@ class OnnxClassifier:
     manifest_ : OnnxManifest
     provider_ : str
         The execution provider that is really in use: ``"CPUExecutionProvider"``, ``"CUDAExecutionProvider"``.
+    threads_ : int
+        Threads of one call.
 
     Raises
     ------
@@ -83,7 +85,7 @@ class OnnxClassifier:
         self.classes_ = names_array(self._labels.names)
         self.n_labels_ = self._labels.n_labels
         self.thresholds_ = self.manifest_.thresholds.for_labels(self.n_labels_)
-        self.provider_ = self._runner.provider
+        self.provider_, self.threads_ = self._runner.provider, self._runner.threads
         if self._runner.warning:
             warnings.warn(self._runner.warning, RuntimeWarning, stacklevel=2)
         if selftest:
