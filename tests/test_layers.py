@@ -75,6 +75,8 @@ LIGHT = [
     "mlclf.datasets",
     "mlclf.plugins",
     "mlclf.bundle.manifest",
+    "mlclf.onnx",
+    "mlclf.onnx.session",
     "mlclf.cli.app",
 ]
 HEAVY = ["torch", "transformers", "peft", "sklearn"]
