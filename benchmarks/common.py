@@ -16,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
-PACKAGES = ("mlclf", "torch", "transformers", "peft", "accelerate", "scikit-learn", "numpy")
+PACKAGES = (
+    *("mlclf", "torch", "transformers", "peft", "accelerate", "scikit-learn", "numpy"),
+    *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "tokenizers"),
+)
 
 
 def read_split(folder: Path, split: str, limit: int | None = None) -> tuple[list[str], list[list[str]]]:
@@ -36,7 +39,8 @@ def environment() -> dict[str, Any]:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            versions[name] = "source"
+            if name == "mlclf":
+                versions[name] = "source"
     return {
         "python": platform.python_version(),
         **versions,

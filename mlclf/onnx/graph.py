@@ -78,8 +78,8 @@ class ExportableNetwork(nn.Module):
         # A backbone of half precision ends here: the head computes in float32, as it does in training.
         output = BackboneOutput(output.tokens.float(), output.mask, output.pooled.float())
         logits = head.features_to_logits(output).float()
-        log_odds = logits.clamp(-self.edge, self.edge) * self.scale + self.offset if self.calibrated else logits
-        probabilities = torch.sigmoid(log_odds)
+        calibrated = logits.clamp(-self.edge, self.edge) * self.scale + self.offset if self.calibrated else logits
+        probabilities = torch.sigmoid(calibrated)
         if not self.decides:
             return logits, probabilities
         return logits, probabilities, self._labels(probabilities)
