@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from onnx_kit import TEXTS, expected, make_graph, make_manifest, write_folder
+from onnx_kit import TEXTS, expected, make_manifest, write_folder
 
 from mlclf.exceptions import BundleDamagedError
 from mlclf.onnx import OnnxClassifier
 from mlclf.onnx.graph_file import check_references
+from mlclf.testing.exported import tiny_graph
 
 
 def outside(location: str) -> onnx.TensorProto:
@@ -58,7 +59,7 @@ PLACES = [initializer, constant, branch, sparse, function]
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("location", ["/etc/passwd", "../model.onnx.data", "./model.onnx.data", ""])
 def test_weights_from_elsewhere_are_refused(tmp_path: Path, place: object, location: str) -> None:
-    graph = make_graph()
+    graph = tiny_graph()
     place(graph, outside(location))  # type: ignore[operator]
     folder = write_folder(tmp_path / "model", graph)
     with pytest.raises(BundleDamagedError, match=rf"takes weights from '{location}'; .* Do not use this folder"):
@@ -67,7 +68,7 @@ def test_weights_from_elsewhere_are_refused(tmp_path: Path, place: object, locat
 
 @pytest.mark.parametrize("place", PLACES)
 def test_weights_beside_the_graph_are_allowed(tmp_path: Path, place: object) -> None:
-    graph = make_graph()
+    graph = tiny_graph()
     place(graph, outside("model.onnx.data"))  # type: ignore[operator]
     onnx.save(graph, tmp_path / "model.onnx")
     check_references(tmp_path / "model.onnx")
@@ -76,7 +77,7 @@ def test_weights_beside_the_graph_are_allowed(tmp_path: Path, place: object) -> 
 def test_weights_in_a_second_file_are_used_and_checked(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "model")
     onnx.save(
-        make_graph(), folder / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=64
+        tiny_graph(), folder / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=64
     )
     manifest = make_manifest().write(folder)
     assert "model.onnx.data" in manifest.files
@@ -131,7 +132,7 @@ def test_no_content_breaks_the_check(content: bytes, tmp_path_factory: pytest.Te
 
 @given(place=st.integers(0, 5000), value=st.integers(0, 255))
 def test_no_damage_breaks_the_check(place: int, value: int, tmp_path_factory: pytest.TempPathFactory) -> None:
-    content = bytearray(make_graph().SerializeToString())
+    content = bytearray(tiny_graph().SerializeToString())
     content[place % len(content)] = value
     path = tmp_path_factory.mktemp("any") / "model.onnx"
     path.write_bytes(content)

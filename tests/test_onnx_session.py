@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from onnx_kit import CALIBRATOR, LABELS, PLAIN, TEXTS, expected, make_graph, make_manifest, to_int8, write_folder
+from onnx_kit import CALIBRATOR, LABELS, PLAIN, TEXTS, expected, make_manifest, to_int8, with_labels, write_folder
 from scipy.sparse import csr_array, csr_matrix
 
 from mlclf.exceptions import (
@@ -28,6 +28,7 @@ from mlclf.onnx import OnnxClassifier
 from mlclf.onnx.manifest import OUTPUTS, GraphRule, TextRule
 from mlclf.onnx.selftest import check_golden
 from mlclf.predictions import PredictionMixin
+from mlclf.testing.exported import tiny_graph
 from mlclf.thresholds import Thresholds
 
 WINDOWS = {
@@ -108,7 +109,7 @@ def test_text_alone_and_in_a_batch_get_the_same_answer(tmp_path: Path, rule: Tex
 
 def test_eight_bit_weights_answer_alone_as_in_a_batch(tmp_path: Path) -> None:
     rule = GraphRule(20, "int8", OUTPUTS, "1.22")
-    folder = write_folder(tmp_path / "model", to_int8(make_graph()), graph_rule=rule)
+    folder = write_folder(tmp_path / "model", to_int8(tiny_graph()), graph_rule=rule)
     clf = OnnxClassifier(folder, "cpu")
     together = clf.predict_proba(TEXTS)
     np.testing.assert_allclose(together, expected(TEXTS), atol=0.05)
@@ -286,13 +287,13 @@ def test_selftest_finds_numbers_that_are_none() -> None:
 
 
 def test_graph_with_another_number_of_labels_is_refused(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "model", make_graph(n_labels=3))
+    folder = write_folder(tmp_path / "model", with_labels(tiny_graph(), 3))
     with pytest.raises(BundleDamagedError, match=r"shape \['batch', 3\]; the manifest has 4 labels"):
         OnnxClassifier(folder, "cpu")
 
 
 def test_graph_with_other_inputs_is_refused(tmp_path: Path) -> None:
-    graph = make_graph()
+    graph = tiny_graph()
     graph.graph.input[0].name = graph.graph.node[0].input[1] = "ids"
     with pytest.raises(BundleDamagedError, match="the manifest says input_ids, attention_mask of int64"):
         OnnxClassifier(write_folder(tmp_path / "model", graph), "cpu")

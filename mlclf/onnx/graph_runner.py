@@ -18,6 +18,7 @@ from mlclf.onnx.cores import usable_cores
 from mlclf.onnx.folder import GRAPH_NAME
 from mlclf.onnx.graph_file import check_references
 from mlclf.onnx.manifest import GraphRule, OnnxManifest
+from mlclf.onnx.memory import give_back_memory
 from mlclf.onnx.packages import import_runtime
 from mlclf.onnx.providers import CPU, Requested, open_session
 
@@ -25,9 +26,13 @@ logger = logging.getLogger(__name__)
 
 LOGITS = "logits"
 
-# Batches of the processor stay small, so that what is between two layers stays in its cache; a GPU wants more at once.
-_CPU_ROWS, _CPU_TOKENS = 64, 4_096
+# Small batches keep what is between two layers in the processor's cache, and pad little: on one thread, MiniLM does 31
+# texts a second of processor time in batches of 256 tokens, 22 with 2,048 and 17 with 4,096. Threads share a batch.
+_CPU_ROWS, _CPU_TOKENS, _SHARING_THREADS = 16, 256, 16
 _GPU_ROWS, _GPU_TOKENS = 256, 32_768
+
+# Tokens of one call from which it is worth the time to give memory back after it.
+_LARGE_CALL = 4_096
 
 _NO_MEMORY = re.compile(r"failed to allocate memory|out of memory|bad_alloc|bad allocation", re.IGNORECASE)
 
@@ -77,7 +82,9 @@ class GraphRunner:
         self._session.disable_fallback()
         _check_signature(self._session, manifest.graph, self._n_labels)
         self.provider: str = self._session.get_providers()[0]
-        self._rows, self._tokens = (_CPU_ROWS, _CPU_TOKENS) if self.provider == CPU else (_GPU_ROWS, _GPU_TOKENS)
+        sharing = min(self.threads, _SHARING_THREADS)
+        on_cpu = (sharing * _CPU_ROWS, sharing * _CPU_TOKENS)
+        self._rows, self._tokens = on_cpu if self.provider == CPU else (_GPU_ROWS, _GPU_TOKENS)
 
     def logits(self, encoded: EncodedTexts) -> NDArray[np.float32]:
         """Return the logits of texts, those of a text's windows put together.
@@ -90,12 +97,17 @@ class GraphRunner:
         -------
         ndarray of float32, shape (n_samples, n_labels)
         """
-        if encoded.n_windows == len(encoded):
-            out = np.empty((len(encoded), self._n_labels), dtype=np.float32)
-            for windows, logits in self._stream(encoded):
-                out[windows] = logits
-            return out
-        return self._aggregated(encoded)
+        one_each = encoded.n_windows == len(encoded)
+        logits = self._in_order(encoded) if one_each else self._aggregated(encoded)
+        if len(encoded.ids) >= _LARGE_CALL:
+            give_back_memory()
+        return logits
+
+    def _in_order(self, encoded: EncodedTexts) -> NDArray[np.float32]:
+        out = np.empty((len(encoded), self._n_labels), dtype=np.float32)
+        for windows, logits in self._stream(encoded):
+            out[windows] = logits
+        return out
 
     def _aggregated(self, encoded: EncodedTexts) -> NDArray[np.float32]:
         """Put windows together as they come, so that there is never more than one row a text."""

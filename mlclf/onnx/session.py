@@ -68,6 +68,16 @@ class OnnxClassifier:
         If a device that was asked for cannot be used.
     MissingExtraError
         If onnxruntime is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from mlclf.onnx import OnnxClassifier
+    >>> from mlclf.testing import tiny_exported
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = OnnxClassifier(tiny_exported(folder), "cpu", selftest=True)
+    >>> model.predict_labels(["the dog likes soup", "rain and wind"])
+    [('food',), ('food', 'travel')]
     """
 
     def __init__(
