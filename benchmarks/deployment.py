@@ -33,7 +33,7 @@ CONTENDERS = {
     "mlclf.onnx fp32": {"kind": "onnx", "folder": "fp32"},
     "mlclf.onnx int8": {"kind": "onnx", "folder": "int8"},
 }
-BATCH_SIZE, MAX_LENGTH = 32, 256
+BATCH_SIZE = 32
 
 
 def main() -> None:
@@ -41,7 +41,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with train, dev and test as {split}.jsonl.gz")
     parser.add_argument("--made", action="store_true", help="made texts instead of --data")
-    parser.add_argument("--backbone", default="minilm:l6")
+    parser.add_argument("--backbone", default="minilm:l6", help="one that is BERT, for the pipeline's sake")
+    parser.add_argument("--model", default=None, help="model id or folder of a BERT, instead of --backbone")
     parser.add_argument("--rows", type=int, default=2000, help="texts to predict")
     parser.add_argument("--train-rows", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -66,13 +67,15 @@ def main() -> None:
 
 def prepare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Fit one model, and write it in every form, with the texts to predict."""
-    from mlclf import MultiLabelClassifier, TrainingOptions
+    from mlclf import BertOptions, MultiLabelClassifier, TrainingOptions
 
     train, dev, test = read_rows(options)
+    dev = with_labels_of(train, dev)
+    backbone = options.backbone if options.model is None else BertOptions(model=options.model)
     classifier = MultiLabelClassifier(
-        options.backbone, "lora", training=TrainingOptions(epochs=1), device="cpu", random_state=0, verbose=0
+        backbone, "lora", training=TrainingOptions(epochs=1), device="cpu", random_state=0, verbose=0
     )  # fmt: skip
-    classifier.set_params(backbone__max_length=MAX_LENGTH).fit(*train, validation_data=dev)
+    classifier.fit(*train, validation_data=dev)
     classifier.save(folder / "saved", include_backbone=True)
     reports = {
         precision: classifier.export_onnx(folder / precision, precision=precision, validation_data=dev)
@@ -98,6 +101,13 @@ def read_rows(options: argparse.Namespace) -> tuple[Any, Any, Any]:
     return train, read_split(options.data, "dev", 1000), read_split(options.data, "test", options.rows)
 
 
+def with_labels_of(train: Any, rows: Any) -> tuple[list[str], list[list[str]]]:
+    """Return the rows that have no label unknown to training."""
+    known = {label for row in train[1] for label in row}
+    kept = [(text, row) for text, row in zip(*rows, strict=True) if known.issuperset(row)]
+    return [text for text, _ in kept], [list(row) for _, row in kept]
+
+
 def write_checkpoint(classifier: Any, folder: Path) -> None:
     """Write the merged model as a transformers checkpoint for sequence classification, mean pooling included."""
     from mlclf.onnx.graph import merged_copy
@@ -112,11 +122,12 @@ def write_checkpoint(classifier: Any, folder: Path) -> None:
     tokenizer = network.backbone.encoder.tokenizer
     tokenizer.no_truncation()
     tokenizer.save(str(folder / "tokenizer.json"))
-    special = {
+    settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "pad_token": tokenizer.id_to_token(network.backbone.pad_id),
+        "model_max_length": network.backbone.encoder.max_length,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps({**special, "model_max_length": MAX_LENGTH}))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 def make_bert_classifier(config: Any, n_labels: int) -> Any:
@@ -194,7 +205,9 @@ def load_pipeline(job: dict[str, Any], folder: Path) -> Any:
     """Return the prediction of transformers' pipeline over the checkpoint."""
     import torch
     from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoTokenizer, TextClassificationPipeline
+    from transformers import AutoConfig, AutoTokenizer, TextClassificationPipeline, logging
+
+    logging.set_verbosity(logging.CRITICAL)  # it lists the classes that it knows
 
     torch.set_num_threads(job["threads"])
     checkpoint = folder / "checkpoint"
