@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from toy import toy_rows
 
 from mlclf import LoraOptions, MultiLabelClassifier, Thresholds
+from mlclf.calibration import Calibrator
 from mlclf.exceptions import ExportError, ParityError
 from mlclf.interfaces import BackboneOutput
 from mlclf.onnx import OnnxClassifier, export, graph, precision
@@ -292,6 +293,18 @@ def test_exporter_that_fails_is_explained(
     ):
         clf.export_onnx(tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_very_sure_model_with_calibration_is_exported(encoder: Path, tmp_path: Path) -> None:
+    # At log-odds of 13 and more, float32 has few digits left, and a calibration of small scale shows it.
+    clf = fitted(encoder, "head-only", calibration="platt", validation=0.3)
+    model = clf.model_
+    model.calibrator = Calibrator([0.05, 0.3, 0.3, 0.5], [0.0] * 4)
+    with torch.no_grad():
+        model.network.head.output.weight *= 5
+    assert (clf.model_.probabilities(TEXTS) > 0.98).any()
+    clf.export_onnx(tmp_path / "bundle", labels_output=True)
 
 
 @pytest.mark.slow

@@ -76,6 +76,15 @@ def test_only_the_first_rows_are_named() -> None:
         compare(probabilities() + np.float32(0.01))
 
 
+def test_last_digits_that_calibration_magnifies_are_no_difference() -> None:
+    rule, expected = Thresholds.fixed(3), probabilities()
+    found, slack = expected.copy(), np.zeros(expected.shape)
+    found[4, 1] += 5e-4
+    slack[4, 1] = 1e-3
+    parity = check_parity(Reference(TEXTS, NAMES, expected, rule, slack), Runtime(found, rule), "fp32")
+    assert parity.max_change == pytest.approx(5e-4, rel=0.01)
+
+
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_precisions_may_move_probabilities_and_labels(precision: str) -> None:
     expected = np.full((12, 3), 0.495, dtype=np.float32)

@@ -18,6 +18,7 @@ from mlclf._version import __version__
 from mlclf.exceptions import ExportError, MlclfError
 from mlclf.files import replace_folder
 from mlclf.fitting import Rows
+from mlclf.inference import dense_probabilities
 from mlclf.metrics import score
 from mlclf.model import Model
 from mlclf.onnx.checks import check_packages, check_parts, check_target
@@ -28,7 +29,7 @@ from mlclf.onnx.golden import golden_texts, varied_texts
 from mlclf.onnx.graph import ExportableNetwork, merged_copy, reason, set_thresholds, write_graph
 from mlclf.onnx.manifest import OnnxManifest
 from mlclf.onnx.outputs import check_outputs
-from mlclf.onnx.parity import Reference, check_parity
+from mlclf.onnx.parity import Reference, calibration_slack, check_parity
 from mlclf.onnx.precision import check_opset, check_precision, min_onnxruntime, quantize_weights, to_half
 from mlclf.onnx.readme import readme
 from mlclf.onnx.session import OnnxClassifier
@@ -136,8 +137,7 @@ def _write_tokenizer(model: Model, path: Path) -> None:
 def _prove(model: Model, work: Path, request: ExportRequest) -> ExportReport:
     """Load the folder as a user will, compare it with the model, and write down what was found."""
     manifest = _manifest(model, request).write(work)
-    texts = _texts(model, request)
-    reference = Reference(texts, model.labels.names, model.probabilities(texts), model.thresholds)
+    reference = _reference(model, _texts(model, request))
     with _graph_must_run(request):
         runtime = OnnxClassifier(work, "cpu")
         parity = check_parity(reference, runtime, request.precision)
@@ -165,6 +165,13 @@ def _prove(model: Model, work: Path, request: ExportRequest) -> ExportReport:
         validation=validation,
         seconds=0.0,
     )
+
+
+def _reference(model: Model, texts: list[str]) -> Reference:
+    """Return the fitted model's answers, and how sensitive they are to the last digit of a probability."""
+    raw = dense_probabilities(model.network, model.dataset(texts), model.labels.n_labels, model.device)
+    slack = calibration_slack(model.calibrator, raw)
+    return Reference(texts, model.labels.names, model.calibrated(raw), model.thresholds, slack)
 
 
 @contextmanager

@@ -9,12 +9,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mlclf.calibration import Calibrator
 from mlclf.exceptions import ParityError
 from mlclf.onnx.entries import Precision
 from mlclf.thresholds import Thresholds
 
 # A probability closer than this to its threshold may fall on either side.
 _ROUNDING = 1e-4
+
+# Of a float32 below 1, twice, because both sides round.
+_LAST_DIGIT = np.finfo(np.float32).eps
 
 # Rows that are also run one by one and in small batches.
 _ALONE = 24
@@ -108,12 +112,15 @@ class Reference:
         Label names in column order.
     probabilities : ndarray of float32, shape (n_texts, n_labels)
     thresholds : Thresholds
+    slack : ndarray of float, shape (n_texts, n_labels), or float
+        By how much the last digit of a cell's float32 is magnified: calibration stretches probabilities close to 1.
     """
 
     texts: Sequence[str]
     names: Sequence[str | int]
     probabilities: NDArray[np.float32]
     thresholds: Thresholds
+    slack: NDArray[np.floating[Any]] | float = 0.0
 
 
 def check_parity(reference: Reference, runtime: Predictor, precision: Precision) -> Parity:
@@ -157,16 +164,17 @@ def check_parity(reference: Reference, runtime: Predictor, precision: Precision)
     complaint = _Complaint(reference, precision)
     found = runtime.predict_proba(reference.texts)
     change = _difference(found, expected)
-    complaint.unless(change <= allowed.largest, "probabilities", expected, found)
+    complaint.unless(change <= allowed.largest + reference.slack, "probabilities", expected, found)
     if change.mean() > allowed.mean:
         complaint.unless(change <= allowed.mean, "probabilities, on average", expected, found)
     changed = _label_cells(runtime.predict_labels(reference.texts), reference) != reference.thresholds.apply(expected)
-    explained = changed & _undecided(reference, _ROUNDING)
+    explained = changed & _undecided(reference)
     if allowed.labels_equal:
         complaint.unless(~changed | explained, "labels", expected, found)
     alone = _in_small_batches(reference.texts, found, runtime.predict_proba)
     batch_change = _difference(alone, found)
-    complaint.unless(batch_change <= allowed.batch, "among all texts, then in a small batch", found, alone)
+    steady = batch_change <= allowed.batch + reference.slack
+    complaint.unless(steady, "among all texts, then in a small batch", found, alone)
     return Parity(
         n_rows=len(reference.texts),
         max_change=float(change.max()),
@@ -176,6 +184,34 @@ def check_parity(reference: Reference, runtime: Predictor, precision: Precision)
         labels_changed=int(changed.sum()),
         labels_at_threshold=int(explained.sum()),
     )
+
+
+def calibration_slack(calibrator: Calibrator | None, probabilities: NDArray[np.float32]) -> NDArray[np.float32] | float:
+    """Return by how much calibration magnifies the last digit of probabilities.
+
+    Parameters
+    ----------
+    calibrator : Calibrator or None
+    probabilities : ndarray of float32, shape (n_samples, n_labels)
+        Before calibration.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_samples, n_labels), or 0.0
+        0.0 without a calibrator.
+
+    Examples
+    --------
+    >>> p = np.array([[0.5, 0.9999997]], dtype=np.float32)
+    >>> slack = calibration_slack(Calibrator([0.3, 0.3], [0, 0]), p)
+    >>> bool(slack[0, 0] < 1e-6), bool(slack[0, 1] > 1e-3)
+    (True, True)
+    """
+    if calibrator is None:
+        return 0.0
+    above, below = (np.clip(probabilities + step, 0, 1) for step in (_LAST_DIGIT, -_LAST_DIGIT))
+    slack: NDArray[np.float32] = calibrator.apply(above) - calibrator.apply(below)
+    return slack
 
 
 def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -193,11 +229,11 @@ def _label_cells(answers: list[tuple[Any, ...]], reference: Reference) -> NDArra
     return cells
 
 
-def _undecided(reference: Reference, margin: float) -> NDArray[np.bool_]:
-    """Tell in which cells a change of ``margin`` may change the label: close to a threshold, or to another label."""
+def _undecided(reference: Reference) -> NDArray[np.bool_]:
+    """Tell in which cells rounding may change the label: close to a threshold, or to another label."""
     p = reference.probabilities
-    close: NDArray[np.bool_] = np.abs(p - reference.thresholds.values) <= margin
-    return close if reference.thresholds.top_k is None else close | _tied(p, margin)
+    close: NDArray[np.bool_] = np.abs(p - reference.thresholds.values) <= _ROUNDING + reference.slack
+    return close if reference.thresholds.top_k is None else close | _tied(p, _ROUNDING)
 
 
 def _tied(probabilities: NDArray[np.float32], margin: float) -> NDArray[np.bool_]:
