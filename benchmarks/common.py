@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -16,7 +15,10 @@ from typing import Any
 
 import numpy as np
 
-PACKAGES = ("mlclf", "torch", "transformers", "peft", "accelerate", "scikit-learn", "numpy")
+PACKAGES = (
+    *("mlclf", "torch", "transformers", "peft", "accelerate", "scikit-learn", "numpy"),
+    *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "tokenizers"),
+)
 
 
 def read_split(folder: Path, split: str, limit: int | None = None) -> tuple[list[str], list[list[str]]]:
@@ -36,7 +38,8 @@ def environment() -> dict[str, Any]:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            versions[name] = "source"
+            if name == "mlclf":
+                versions[name] = "source"
     return {
         "python": platform.python_version(),
         **versions,
@@ -67,8 +70,12 @@ def matmul_peak(dtype_name: str) -> float:
 
 
 def peak_memory() -> float:
-    """Return this process's largest resident memory so far in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Return this process's largest resident memory so far in MiB.
+
+    Not that of ``getrusage``, which begins with the memory of the process that started this one.
+    """
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 def run_isolated(script: str, job: dict[str, Any], threads: int | None = None) -> dict[str, Any]:

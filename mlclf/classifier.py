@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 
@@ -17,10 +17,15 @@ from mlclf.bundle.store import AllowedPlugins, load_model, save_model
 from mlclf.estimator_params import NestedOptionsMixin
 from mlclf.fitting import Plan, fit_model, split_validation
 from mlclf.inputs import check_validation, checked_rows, checked_validation, random_seed
+from mlclf.label_names import names_array
 from mlclf.labels import LabelSpace, check_trainable, y_format
 from mlclf.model import Model
+from mlclf.onnx.entries import Precision
+from mlclf.onnx.export import ExportRequest, export_model
+from mlclf.onnx.export_report import ExportReport
 from mlclf.options import Options, TrainingOptions
 from mlclf.predictions import PredictionMixin
+from mlclf.texts import as_texts
 from mlclf.thresholds import Thresholds, check_rule
 from mlclf.training.device import resolve_device, resolve_precision
 from mlclf.training.history import History
@@ -157,6 +162,59 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
         """
         save_model(self._fitted(), folder, include_backbone=include_backbone)
 
+    def export_onnx(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        precision: Precision = "fp32",
+        opset: int = 20,
+        labels_output: bool = False,
+        example_texts: Any = None,
+        validation_data: tuple[Any, Any] | None = None,
+    ) -> ExportReport:
+        """Write the fitted model into a folder that predicts without torch: ``mlclf.onnx.OnnxClassifier(folder)``.
+
+        The folder is loaded and compared with this model before it is put in place; an export that disagrees leaves
+        nothing behind. This model stays as it is.
+
+        Parameters
+        ----------
+        folder : path
+            New, or an exported model that is replaced once the new one is complete.
+        precision : {"fp32", "fp16", "int8"}, default="fp32"
+            Of the weights: ``"fp16"`` is half as large and made for GPUs, ``"int8"`` smaller and faster on processors.
+        opset : int, default=20
+            Version of ONNX's operators, from 18 to 23.
+        labels_output : bool, default=False
+            Whether the graph has a third output ``labels``, for servers that cannot apply thresholds.
+        example_texts : sequence of str or None
+            Texts to compare on, such as yours look; None takes built-in ones of many lengths.
+        validation_data : (X, Y) or None
+            Labelled texts on which F1 is measured before and after. In ``"fp16"`` and ``"int8"``, thresholds that
+            were tuned are tuned on them again, for the exported folder.
+
+        Returns
+        -------
+        ExportReport
+            What was measured; ``print`` it.
+
+        Raises
+        ------
+        OptionsError, InvalidInputError, IncompatibleComponentsError, MissingExtraError
+            Before any work.
+        ExportError, ParityError
+            If the model cannot be expressed, or the exported one answers otherwise.
+        """
+        model = self._fitted()
+        request = ExportRequest(
+            precision=precision,
+            opset=opset,
+            labels_output=labels_output,
+            example_texts=None if example_texts is None else as_texts(example_texts),
+            validation=None if validation_data is None else checked_validation(validation_data, model.labels),
+        )
+        return export_model(model, Path(folder), request)
+
     @classmethod
     def load(
         cls,
@@ -235,7 +293,7 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
     def _adopt(self, model: Model) -> None:
         """Take a fitted model; only here does a fit become visible."""
         self.model_ = model
-        self.classes_ = _as_array(model.labels.names)
+        self.classes_ = names_array(model.labels.names)
         self.n_labels_ = model.labels.n_labels
         self.label_counts_ = model.statistics.positives
         self.thresholds_ = model.thresholds
@@ -251,8 +309,3 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
         tags.target_tags.required, tags.target_tags.two_d_labels, tags.target_tags.single_output = True, True, False
         tags.classifier_tags.multi_label, tags.classifier_tags.multi_class = True, False
         return tags
-
-
-def _as_array(names: tuple[str | int, ...]) -> NDArray[Any]:
-    """Return names as an array; mixed whole numbers and text stay what they are."""
-    return np.asarray(names, dtype=None if len({type(name) for name in names}) == 1 else object)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,34 @@ class EncodedTexts:
         first = np.repeat(self.sample_offsets[rows], counts)
         position = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
         return first + position, owners
+
+    def padded(
+        self, windows: NDArray[np.int64], pad_id: int, padding_side: Literal["left", "right"]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return some windows as a matrix of token ids, padded to the longest of them.
+
+        Parameters
+        ----------
+        windows : ndarray of int64, shape (n,)
+            Window numbers.
+        pad_id : int
+            Token id of padding.
+        padding_side : {"left", "right"}
+
+        Returns
+        -------
+        ids : ndarray of int64, shape (n, length)
+        mask : ndarray of bool, shape (n, length)
+            True where there is a token.
+        """
+        lengths = self.window_lengths[windows]
+        length = int(lengths.max())
+        shift = length - lengths if padding_side == "left" else np.zeros_like(lengths)
+        column = np.arange(length)[None, :]
+        mask = (column >= shift[:, None]) & (column < (shift + lengths)[:, None])
+        ids = np.full((len(windows), length), pad_id, dtype=np.int64)
+        ids[mask] = self.ids[self.tokens_of(windows)]
+        return ids, mask
 
 
 class TextEncoder:

@@ -21,7 +21,11 @@
     │   └── PluginLoadError        (ImportError)   the plugin failed while loading
     ├── BundleError                (ValueError)    a saved folder that cannot be used
     │   ├── BundleDamagedError                     missing, truncated or altered files
-    │   └── BundleVersionError                     written by an incompatible version
+    │   ├── BundleVersionError                     written by an incompatible version
+    │   └── SelfTestError                          an exported model that answers otherwise than where it was made
+    ├── ProviderError              (RuntimeError)  a device that was asked for cannot be used
+    ├── ExportError                (RuntimeError)  a model that cannot be written as ONNX
+    │   └── ParityError                            the exported model disagrees with the one it was made from
     └── TrainingError              (RuntimeError)
         ├── NonFiniteLossError                     the loss became NaN or infinite
         └── TrainingMemoryError    (MemoryError)   even one row does not fit into memory
@@ -115,6 +119,22 @@ class BundleDamagedError(BundleError):
 
 class BundleVersionError(BundleError):
     """A saved folder was written by an incompatible version."""
+
+
+class SelfTestError(BundleError):
+    """An exported model gives other probabilities for its golden texts than where it was exported."""
+
+
+class ProviderError(MlclfError, RuntimeError):
+    """A device that was asked for cannot be used."""
+
+
+class ExportError(MlclfError, RuntimeError):
+    """A model cannot be written as ONNX."""
+
+
+class ParityError(ExportError):
+    """The exported model disagrees with the model that it was made from."""
 
 
 class TrainingError(MlclfError, RuntimeError):

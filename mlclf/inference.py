@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from mlclf.batching import EncodedDataset, Rows, sorted_batches
+from mlclf.decisions import top_columns
 from mlclf.network import MultiLabelNetwork
 from mlclf.training.device import Precision, autocast
 from mlclf.training.step import is_out_of_memory
@@ -83,39 +84,6 @@ def dense_probabilities(
     for rows, probabilities in stream_probabilities(network, dataset, device, precision):
         out[rows] = probabilities
     return out
-
-
-def top_columns(probabilities: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Return the columns of the ``k`` largest values of each row, largest first, ties in column order.
-
-    Parameters
-    ----------
-    probabilities : ndarray of float32, shape (n_samples, n_labels)
-    k : int
-        At most ``n_labels``.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_samples, k)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> top_columns(np.array([[0.2, 0.7, 0.7]], dtype=np.float32), 2).tolist()
-    [[1, 2]]
-    """
-    n_labels = probabilities.shape[1]
-    if k < n_labels:
-        found = np.argpartition(-probabilities, k - 1, axis=1)[:, :k]
-        cut = np.take_along_axis(probabilities, found, axis=1).min(axis=1, keepdims=True)
-        # argpartition may pick any of the values equal to the smallest kept one: take them in column order.
-        if np.any((probabilities >= cut).sum(axis=1) > k):
-            return np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-        found.sort(axis=1)
-    else:
-        found = np.broadcast_to(np.arange(n_labels), probabilities.shape)
-    order = np.argsort(-np.take_along_axis(probabilities, found, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(found, order, axis=1)
 
 
 def sparse_probabilities(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlclf.exceptions import InvalidInputError
 
@@ -63,6 +64,11 @@ def checked_names(names: Iterable[Any]) -> tuple[Label, ...]:
         number = alike.pop()
         raise InvalidInputError(f"Labels {number} and {number!r} read alike in reports and files. Rename one of them.")
     return plain
+
+
+def names_array(names: tuple[Label, ...]) -> NDArray[Any]:
+    """Return names as an array; mixed whole numbers and text stay what they are."""
+    return np.asarray(names, dtype=None if len({type(name) for name in names}) == 1 else object)
 
 
 def closest_hint(label: Any, names: Sequence[Label]) -> str:

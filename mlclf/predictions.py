@@ -8,7 +8,8 @@ import numpy as np
 import sklearn.exceptions
 from numpy.typing import NDArray
 
-from mlclf.exceptions import NotFittedError, OptionsError
+from mlclf.decisions import checked_k
+from mlclf.exceptions import NotFittedError
 from mlclf.inputs import checked_weights
 from mlclf.labels import Targets
 from mlclf.metrics import score as score_probabilities
@@ -112,8 +113,7 @@ class PredictionMixin:
             If ``k`` is out of range.
         """
         model = self._fitted()
-        if not 1 <= k <= model.labels.n_labels:
-            raise OptionsError(f"k must be between 1 and the {model.labels.n_labels} labels, got {k!r}.")
+        k = checked_k(k, model.labels.n_labels)
         return model.top(as_texts(X), k)
 
     def evaluate(self, X: Any, Y: Any) -> Report:

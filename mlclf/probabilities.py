@@ -80,15 +80,16 @@ def log_odds(probabilities: Any) -> NDArray[np.float64]:
 
 
 def sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ``1 / (1 + exp(-x))`` without overflow; the inverse of :func:`log_odds`.
+    """Return ``1 / (1 + exp(-x))`` without overflow, exact for small results too; the inverse of :func:`log_odds`.
 
     Examples
     --------
     >>> import numpy as np
-    >>> sigmoid(np.array([-1000.0, 0.0])).tolist()
-    [0.0, 0.5]
+    >>> sigmoid(np.array([-1000.0, -50.0, 0.0])).tolist()
+    [0.0, 1.92...e-22, 0.5]
     """
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * log_odds)))
+    small = np.exp(-np.abs(log_odds))
+    return np.asarray(np.where(log_odds < 0, small, 1) / (1 + small))
 
 
 def _as_array(probabilities: Any) -> NDArray[np.float32]:

@@ -40,6 +40,7 @@ RUN = [
     "docs/plugins.md",
     pytest.param("docs/quickstart.md", marks=pytest.mark.slow),
     pytest.param("docs/scikit-learn.md", marks=pytest.mark.slow),
+    pytest.param("docs/onnx.md", marks=pytest.mark.slow),
 ]
 FENCE = re.compile(
     r"(?P<note><!-- not run: [^>]+ -->\n)?^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^(?P=indent)```\n",

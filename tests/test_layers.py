@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "mlclf"
 LEVELS: list[set[str]] = [
     {"_version", "exceptions", "hints"},
     {
+        "batch_rows",
         "calibration",
         "datasets",
         "decision_metrics",
@@ -49,7 +50,7 @@ LEVELS: list[set[str]] = [
     {"backbones", "heads", "strategies"},
     {"assembly", "inference", "network", "training"},
     {"model"},
-    {"bundle", "fitting"},
+    {"bundle", "fitting", "onnx"},
     {"classifier", "estimator_params", "inputs", "predictions", "testing"},
     {"__init__"},
     {"cli"},
@@ -74,6 +75,8 @@ LIGHT = [
     "mlclf.datasets",
     "mlclf.plugins",
     "mlclf.bundle.manifest",
+    "mlclf.onnx",
+    "mlclf.onnx.session",
     "mlclf.cli.app",
 ]
 HEAVY = ["torch", "transformers", "peft", "sklearn"]

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from mlclf import __version__
 from mlclf.cli.evaluate import evaluate
+from mlclf.cli.export import export
 from mlclf.cli.predict import predict
 from mlclf.cli.train import train
 from mlclf.exceptions import MlclfError, TrainingInterrupted
@@ -55,6 +56,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(export)
 
 
 def _print_version(wanted: bool) -> None:

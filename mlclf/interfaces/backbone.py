@@ -197,13 +197,7 @@ class Backbone(nn.Module, ABC):
             Without targets.
         """
         windows, owners = encoded.windows_of(rows)
-        lengths = encoded.window_lengths[windows]
-        length = int(lengths.max())
-        shift = length - lengths if self.padding_side == "left" else np.zeros_like(lengths)
-        column = np.arange(length)[None, :]
-        mask = (column >= shift[:, None]) & (column < (shift + lengths)[:, None])
-        ids = np.full((len(windows), length), self.pad_id, dtype=np.int64)
-        ids[mask] = encoded.ids[encoded.tokens_of(windows)]
+        ids, mask = encoded.padded(windows, self.pad_id, self.padding_side)
         return Batch(
             input_ids=torch.from_numpy(ids),
             attention_mask=torch.from_numpy(mask.astype(np.int64)),

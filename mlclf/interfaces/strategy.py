@@ -31,6 +31,8 @@ class StrategyCapabilities:
         Whether activations may be recomputed.
     quantised_base : bool
         Whether the base may be quantised.
+    export : bool
+        Whether a model that it adapted can be exported to ONNX, merged or with what it injected.
     """
 
     families: frozenset[Family] = frozenset({"encoder", "causal-lm", "masked-lm", "other"})
@@ -39,6 +41,7 @@ class StrategyCapabilities:
     needs_layers: bool = False
     gradient_checkpointing: bool = True
     quantised_base: bool = False
+    export: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,113 @@
+"""Everything for which an export is refused, before it costs any time."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+from mlclf.assembly import Parts
+from mlclf.exceptions import IncompatibleComponentsError, MissingExtraError, OptionsError
+from mlclf.interfaces import Backbone, LogitsHead
+from mlclf.onnx.folder import MANIFEST_NAME
+from mlclf.onnx.manifest import FORMAT
+from mlclf.plugins.builtins import BUILTINS
+from mlclf.plugins.spec import Kind
+
+# What the runtime repeats without torch, and a component must therefore not do in a way of its own.
+_REPEATED: dict[Kind, tuple[type, tuple[str, ...]]] = {
+    "backbone": (Backbone, ("encode", "collate", "aggregate_windows")),
+    "head": (LogitsHead, ("encode", "collate", "logits", "probabilities")),
+}
+
+# Needed beside torch: by the export, by its proof, and by the proof again.
+_PACKAGES = {"onnx": "train", "onnxscript": "train", "onnxruntime": "onnx"}
+
+
+def check_packages() -> None:
+    """Refuse where a package is missing that the export or its proof needs.
+
+    Raises
+    ------
+    MissingExtraError
+        Naming the package and the extra.
+    """
+    for package, extra in _PACKAGES.items():
+        if importlib.util.find_spec(package) is None:
+            reason = "runs the exported model against the fitted one" if extra == "onnx" else "writes ONNX"
+            raise MissingExtraError(
+                f"export_onnx {reason} and needs {package!r}, which is not installed. "
+                f"Install it: pip install 'mlclf[{extra}]'"
+            )
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a folder that is something else than an exported model, because it would be replaced whole.
+
+    Raises
+    ------
+    OptionsError
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not _is_exported(folder):
+        raise OptionsError(
+            f"{str(folder)!r} exists and is not an exported model: it would be replaced whole. Give a new folder name."
+        )
+
+
+def _is_exported(folder: Path) -> bool:
+    """Say whether a folder has the manifest of an exported model."""
+    try:
+        content = json.loads((folder / MANIFEST_NAME).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def check_parts(parts: Parts) -> None:
+    """Refuse components that ONNX, or a program without torch, cannot repeat.
+
+    Parameters
+    ----------
+    parts : Parts
+        Components of a fitted model.
+
+    Raises
+    ------
+    IncompatibleComponentsError
+        Naming the component, the reason, and what to use instead.
+    """
+    _refuse_declared("backbone", parts.names["backbone"], parts.backbone_class.exportable)
+    _refuse_declared("strategy", parts.names["strategy"], parts.strategy_class.capabilities.export)
+    _refuse_declared("head", parts.names["head"], parts.head_class.capabilities.export)
+    if not issubclass(parts.head_class, LogitsHead):
+        raise IncompatibleComponentsError(
+            f"Head {parts.names['head']!r} gives no logits, and the graph's outputs are logits and their sigmoid. "
+            f"{_instead('head')}"
+        )
+    _refuse_overridden("backbone", parts.names["backbone"], parts.backbone_class)
+    _refuse_overridden("head", parts.names["head"], parts.head_class)
+
+
+def _refuse_declared(kind: Kind, name: str, exportable: bool) -> None:
+    if not exportable:
+        raise IncompatibleComponentsError(
+            f"{kind.capitalize()} {name!r} declares that it cannot be exported to ONNX. {_instead(kind)}"
+        )
+
+
+def _refuse_overridden(kind: Kind, name: str, component: type) -> None:
+    base, methods = _REPEATED[kind]
+    for method in methods:
+        if getattr(component, method) is not getattr(base, method):
+            raise IncompatibleComponentsError(
+                f"{kind.capitalize()} {name!r} has a method {method!r} of its own, which programs without torch do not "
+                f"have: their answers would differ. {_instead(kind)}"
+            )
+
+
+def _instead(kind: Kind) -> str:
+    """Name the built-in components that can be exported."""
+    names = ", ".join(repr(spec.name) for spec in BUILTINS[kind] if spec.exportable is not False)
+    return f"Use one that can: {names}."

@@ -1,0 +1,119 @@
+"""Every built-in backbone with every built-in strategy, exported: what the table in docs/onnx.md says.
+
+    python tests/export_matrix.py            # exports all, and writes the table into docs/onnx.md
+
+Poolings, windows and depths of the head take turns, so that each meets every architecture.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from export_kit import BottleneckOptions, fitted
+
+from mlclf import BceOptions, FeaturesOptions, FullOptions, HeadOnlyOptions, LoraOptions, PartialOptions
+from mlclf.onnx.export_report import ExportReport
+from mlclf.testing import tiny_encoder
+
+PAGE = Path(__file__).parent.parent / "docs" / "onnx.md"
+BEGIN, END = "<!-- table of tests/export_matrix.py -->", "<!-- end of the table -->"
+
+ARCHITECTURES = {
+    "bert": "BERT",
+    "roberta": "RoBERTa",
+    "distilbert": "DistilBERT",
+    "deberta-v2": "DeBERTa-v2, v3",
+    "modernbert": "ModernBERT",
+    "xlm-roberta": "XLM-RoBERTa",
+    "electra": "ELECTRA",
+    "mpnet": "MPNet",
+    "albert": "ALBERT",
+}
+STRATEGIES: dict[str, Any] = {
+    "full": FullOptions(),
+    "partial": PartialOptions(last_layers=1),
+    "head-only": HeadOnlyOptions(),
+    "features": FeaturesOptions(),
+    "lora": LoraOptions(r=4),
+    "lora (DoRA)": LoraOptions(r=4, use_dora=True),
+    "lora (PiSSA)": LoraOptions(r=4, init="pissa"),
+    "not mergeable": BottleneckOptions(),
+}
+_POOLINGS = ("mean", "cls", "max", "attention")
+# Layers of ALBERT share their weights: there is no stack to take the last ones of, or to put something into.
+IMPOSSIBLE = {("albert", "partial"), ("albert", "not mergeable")}
+
+
+class Cell(NamedTuple):
+    """One combination."""
+
+    architecture: str
+    strategy: str
+    pooling: str
+    window_stride: int | None
+    hidden: tuple[int, ...]
+
+
+def cells() -> list[Cell]:
+    """Return every combination that can be fitted."""
+    found = []
+    for row, architecture in enumerate(ARCHITECTURES):
+        for column, strategy in enumerate(STRATEGIES):
+            if (architecture, strategy) in IMPOSSIBLE:
+                continue
+            pooling = _POOLINGS[(row + column) % 4]
+            if strategy == "features" and pooling == "attention":  # its vectors would not stay the same
+                pooling = "mean"
+            windows = None if (row + column // 4) % 2 else 4
+            found.append(Cell(architecture, strategy, pooling, windows, (16,) if (row + column) % 3 == 0 else ()))
+    return found
+
+
+def run(cell: Cell, folder: Path) -> ExportReport:
+    """Fit and export one combination; the export proves that it agrees."""
+    from mlclf import register_strategy
+    from mlclf.testing import tiny_texts
+
+    if cell.strategy == "not mergeable":
+        from export_kit import Bottleneck
+
+        register_strategy(Bottleneck, "local:bottleneck")
+    model = folder / cell.architecture
+    if not model.exists():
+        tiny_encoder(cell.architecture, model)  # type: ignore[arg-type]
+    text = {"pooling": cell.pooling, "window_stride": cell.window_stride}
+    clf = fitted(model, STRATEGIES[cell.strategy], backbone=text, head=BceOptions(hidden=cell.hidden))
+    report = clf.export_onnx(folder / "bundle", example_texts=tiny_texts(16), labels_output=True)
+    assert report.parity.labels_changed == report.parity.labels_at_threshold
+    return report
+
+
+def table(changes: dict[tuple[str, str], float]) -> str:
+    """Return the Markdown table."""
+    lines = [f"| | {' | '.join(STRATEGIES)} |", "|---|" + "---|" * len(STRATEGIES)]
+    for architecture, name in ARCHITECTURES.items():
+        values = [changes.get((architecture, strategy)) for strategy in STRATEGIES]
+        lines.append(f"| {name} | " + " | ".join("–" if v is None else f"{v:.0e}" for v in values) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Export everything, and write the table."""
+    import torch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        changes = {}
+        for cell in cells():
+            changes[cell.architecture, cell.strategy] = run(cell, Path(folder)).parity.max_change
+            print(cell, changes[cell.architecture, cell.strategy], flush=True)
+    page = PAGE.read_text(encoding="utf-8")
+    made = f"{BEGIN}\n{table(changes)}\n{END}"
+    PAGE.write_text(re.sub(f"{BEGIN}.*{END}", made, page, flags=re.DOTALL), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

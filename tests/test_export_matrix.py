@@ -1,0 +1,45 @@
+"""The table of what can be exported: complete, and true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from export_matrix import ARCHITECTURES, BEGIN, END, IMPOSSIBLE, PAGE, STRATEGIES, Cell, cells, run
+
+from mlclf.plugins.builtins import BUILTINS
+
+# Run always: a merged update, one without a form of plain weights, and the architecture with attention of its own.
+FEW = [("bert", "lora (DoRA)"), ("distilbert", "not mergeable"), ("deberta-v2", "partial")]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        pytest.param(cell, marks=[] if (cell.architecture, cell.strategy) in FEW else pytest.mark.slow)
+        for cell in cells()
+    ],
+    ids=lambda cell: f"{cell.architecture}-{cell.strategy}-{cell.pooling}-{cell.window_stride}",
+)
+def test_export_agrees(cell: Cell, tmp_path: Path) -> None:
+    report = run(cell, tmp_path)
+    assert report.parity.max_change < 1e-4
+    assert report.merged == (cell.strategy != "not mergeable")
+
+
+def test_every_builtin_strategy_has_a_column() -> None:
+    columns = {name.partition(" ")[0] for name in STRATEGIES}
+    assert {spec.name for spec in BUILTINS["strategy"]} <= columns
+
+
+def test_table_of_the_page_has_every_combination() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    header, _, *rows = text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip().splitlines()
+    assert header.strip("| ").split(" | ") == list(STRATEGIES)
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == list(ARCHITECTURES.values())
+    for architecture, row in zip(ARCHITECTURES, rows, strict=True):
+        for strategy, value in zip(STRATEGIES, row.strip("| ").split(" | ")[1:], strict=True):
+            if (architecture, strategy) in IMPOSSIBLE:
+                assert value == "–"
+            else:
+                assert float(value) < 1e-4
