@@ -1,4 +1,4 @@
-"""Fitted classifiers over tiny encoders whose answers spread widely, so that a wrong graph cannot look right."""
+"""Fitted classifiers over tiny models whose answers spread widely, so that a wrong graph cannot look right."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from torch import Tensor, nn
 from toy import toy_classifier, toy_rows
 
 from mlclf import BertOptions, MultiLabelClassifier
+from mlclf.backbones.pretrained import PretrainedOptions
 from mlclf.interfaces import Backbone, LearningRates, Strategy, StrategyCapabilities
 from mlclf.options import Options
 
 EXAMPLES = ["the cat eats bread", "", "naïve café", "rain and snow " * 30, "a map", "two dogs, one train"]
 
 
-def fitted(folder: Path, strategy: Any = "full", **changes: Any) -> MultiLabelClassifier:
+def fitted(
+    folder: Path, strategy: Any = "full", kind: type[PretrainedOptions] = BertOptions, **changes: Any
+) -> MultiLabelClassifier:
     """Return a classifier after one epoch, disturbed, with thresholds that some texts reach for every label."""
     backbone = {"model": str(folder), "max_length": 32, **changes.pop("backbone", {})}
-    clf = toy_classifier(folder, strategy, epochs=1, backbone=BertOptions(**backbone), **changes)
+    clf = toy_classifier(folder, strategy, epochs=1, backbone=kind(**backbone), **changes)
     texts, labels = toy_rows(48)
     clf.fit(texts, labels)
     disturb(clf)

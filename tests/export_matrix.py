@@ -1,8 +1,8 @@
-"""Every built-in backbone with every built-in strategy, exported: what the table in docs/onnx.md says.
+"""Every architecture with every built-in strategy, exported: what the table in docs/onnx.md says.
 
     python tests/export_matrix.py            # exports all, and writes the table into docs/onnx.md
 
-Poolings, windows and depths of the head take turns, so that each meets every architecture.
+Poolings, windows, depths of the head and sides of the padding take turns, so that each meets every architecture.
 """
 
 from __future__ import annotations
@@ -14,14 +14,24 @@ from typing import Any, NamedTuple
 
 from export_kit import BottleneckOptions, fitted
 
-from mlclf import BceOptions, FeaturesOptions, FullOptions, HeadOnlyOptions, LoraOptions, PartialOptions
+from mlclf import (
+    BceOptions,
+    BertOptions,
+    FeaturesOptions,
+    FullOptions,
+    HeadOnlyOptions,
+    LlmOptions,
+    LoraOptions,
+    PartialOptions,
+)
+from mlclf.backbones.pretrained import PretrainedOptions
 from mlclf.onnx.export_report import ExportReport
-from mlclf.testing import tiny_encoder
+from mlclf.testing import tiny_decoder, tiny_encoder
 
 PAGE = Path(__file__).parent.parent / "docs" / "onnx.md"
 BEGIN, END = "<!-- table of tests/export_matrix.py -->", "<!-- end of the table -->"
 
-ARCHITECTURES = {
+ENCODERS = {
     "bert": "BERT",
     "roberta": "RoBERTa",
     "distilbert": "DistilBERT",
@@ -32,6 +42,17 @@ ARCHITECTURES = {
     "mpnet": "MPNet",
     "albert": "ALBERT",
 }
+DECODERS = {
+    "llama": "Llama",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "mistral": "Mistral",
+    "gemma2": "Gemma 2",
+    "gemma3_text": "Gemma 3",
+    "phi3": "Phi-3",
+    "glm": "GLM",
+}
+ARCHITECTURES = ENCODERS | DECODERS
 STRATEGIES: dict[str, Any] = {
     "full": FullOptions(),
     "partial": PartialOptions(last_layers=1),
@@ -43,6 +64,7 @@ STRATEGIES: dict[str, Any] = {
     "not mergeable": BottleneckOptions(),
 }
 _POOLINGS = ("mean", "cls", "max", "attention")
+_DECODER_POOLINGS = ("last", "mean", "max", "attention")
 # Layers of ALBERT share their weights: there is no stack to take the last ones of, or to put something into.
 IMPOSSIBLE = {("albert", "partial"), ("albert", "not mergeable")}
 
@@ -64,7 +86,7 @@ def cells() -> list[Cell]:
         for column, strategy in enumerate(STRATEGIES):
             if (architecture, strategy) in IMPOSSIBLE:
                 continue
-            pooling = _POOLINGS[(row + column) % 4]
+            pooling = (_DECODER_POOLINGS if architecture in DECODERS else _POOLINGS)[(row + column) % 4]
             if strategy == "features" and pooling == "attention":  # its vectors would not stay the same
                 pooling = "mean"
             windows = None if (row + column // 4) % 2 else 4
@@ -82,10 +104,14 @@ def run(cell: Cell, folder: Path) -> ExportReport:
 
         register_strategy(Bottleneck, "local:bottleneck")
     model = folder / cell.architecture
-    if not model.exists():
+    text: dict[str, Any] = {"pooling": cell.pooling, "window_stride": cell.window_stride}
+    if cell.architecture in ENCODERS:
         tiny_encoder(cell.architecture, model)  # type: ignore[arg-type]
-    text = {"pooling": cell.pooling, "window_stride": cell.window_stride}
-    clf = fitted(model, STRATEGIES[cell.strategy], backbone=text, head=BceOptions(hidden=cell.hidden))
+        kind: type[PretrainedOptions] = BertOptions
+    else:
+        tiny_decoder(cell.architecture, model)  # type: ignore[arg-type]
+        kind, text["padding_side"] = LlmOptions, "right" if cell.hidden else "left"
+    clf = fitted(model, STRATEGIES[cell.strategy], kind, backbone=text, head=BceOptions(hidden=cell.hidden))
     report = clf.export_onnx(folder / "bundle", example_texts=tiny_texts(16), labels_output=True)
     assert report.parity.labels_changed == report.parity.labels_at_threshold
     return report

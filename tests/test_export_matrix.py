@@ -9,8 +9,9 @@ from export_matrix import ARCHITECTURES, BEGIN, END, IMPOSSIBLE, PAGE, STRATEGIE
 
 from mlclf.plugins.builtins import BUILTINS
 
-# Run always: a merged update, one without a form of plain weights, and the architecture with attention of its own.
-FEW = [("bert", "lora (DoRA)"), ("distilbert", "not mergeable"), ("deberta-v2", "partial")]
+# Run always: a merged update, one without a form of plain weights, an architecture with attention of its own, and a
+# causal model.
+FEW = [("bert", "lora (DoRA)"), ("distilbert", "not mergeable"), ("deberta-v2", "partial"), ("qwen3", "lora")]
 
 
 @pytest.mark.parametrize(
