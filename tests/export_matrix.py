@@ -1,6 +1,7 @@
 """Every architecture with every built-in strategy, exported: what the table in docs/onnx.md says.
 
     python tests/export_matrix.py            # exports all, and writes the table into docs/onnx.md
+    python tests/export_matrix.py qwen3 glm  # exports these anew, and keeps the other rows
 
 Poolings, windows, depths of the head and sides of the padding take turns, so that each meets every architecture.
 """
@@ -8,6 +9,7 @@ Poolings, windows, depths of the head and sides of the padding take turns, so th
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,25 +119,37 @@ def run(cell: Cell, folder: Path) -> ExportReport:
     return report
 
 
-def table(changes: dict[tuple[str, str], float]) -> str:
+def table(changes: dict[str, dict[str, str]]) -> str:
     """Return the Markdown table."""
     lines = [f"| | {' | '.join(STRATEGIES)} |", "|---|" + "---|" * len(STRATEGIES)]
     for architecture, name in ARCHITECTURES.items():
-        values = [changes.get((architecture, strategy)) for strategy in STRATEGIES]
-        lines.append(f"| {name} | " + " | ".join("–" if v is None else f"{v:.0e}" for v in values) + " |")
+        values = [changes[architecture].get(strategy, "–") for strategy in STRATEGIES]
+        lines.append(f"| {name} | {' | '.join(values)} |")
     return "\n".join(lines)
 
 
+def read_table() -> dict[str, dict[str, str]]:
+    """Return the table of the page: for each architecture the largest change by strategy, as it is written there."""
+    text = PAGE.read_text(encoding="utf-8")
+    header, _, *rows = text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip().splitlines()
+    columns = header.strip("| ").split(" | ")
+    named = {name: architecture for architecture, name in ARCHITECTURES.items()}
+    cells_of = (row.strip("| ").split(" | ") for row in rows)
+    return {named[name]: dict(zip(columns, values, strict=True)) for name, *values in cells_of}
+
+
 def main() -> None:
-    """Export everything, and write the table."""
+    """Export everything, or the architectures that are named, and write the table."""
     import torch
 
     torch.set_num_threads(1)
+    wanted = sys.argv[1:] or list(ARCHITECTURES)
+    changes = {**read_table(), **{architecture: {} for architecture in wanted}}
     with tempfile.TemporaryDirectory() as folder:
-        changes = {}
         for cell in cells():
-            changes[cell.architecture, cell.strategy] = run(cell, Path(folder)).parity.max_change
-            print(cell, changes[cell.architecture, cell.strategy], flush=True)
+            if cell.architecture in wanted:
+                changes[cell.architecture][cell.strategy] = f"{run(cell, Path(folder)).parity.max_change:.0e}"
+                print(cell, changes[cell.architecture][cell.strategy], flush=True)
     page = PAGE.read_text(encoding="utf-8")
     made = f"{BEGIN}\n{table(changes)}\n{END}"
     PAGE.write_text(re.sub(f"{BEGIN}.*{END}", made, page, flags=re.DOTALL), encoding="utf-8")
