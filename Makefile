@@ -68,7 +68,7 @@ $(VENV)/.stamp-train: $(VENV)/.stamp-torch pyproject.toml constraints.txt $(PLUG
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-train
-	$(INSTALL) --group dev
+	$(INSTALL) --editable '.[onnx]' --group dev
 	@touch $@
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp-dev
