@@ -262,4 +262,4 @@ def test_all_components_of_a_kind_are_listed(manager):
     names = component_names("head", manager=manager)
     assert names[0] == "bce"
     assert "acme:ok" in names
-    assert [spec.name for spec in component_specs("backbone", manager=manager)] == ["bert"]
+    assert [spec.name for spec in component_specs("backbone", manager=manager)] == ["bert", "llm"]

@@ -206,8 +206,8 @@ def test_recomputing_activations_gives_the_same_gradients() -> None:
             torch.testing.assert_close(left, right)
 
 
-def test_lora_recomputes_activations_although_its_backbone_runs_without_dropout() -> None:
-    backbone, strategy = adapted(LORA)
+def test_lora_recomputes_activations_even_where_its_backbone_runs_without_dropout() -> None:
+    backbone, strategy = adapted(LoraOptions(r=4, backbone_dropout=False))
     backbone.enable_gradient_checkpointing()
     strategy.set_train_mode(backbone)
     assert all(layer.training for layer in backbone.layers())
@@ -234,7 +234,7 @@ def test_rates_are_options(options: Any) -> None:
 
 @pytest.mark.parametrize("options", [HeadOnlyOptions, FeaturesOptions])
 def test_a_rate_that_nothing_would_use_is_no_option(options: Any) -> None:
-    with pytest.raises(OptionsError, match=r"has no option 'learning_rate'\. It has: head_learning_rate"):
+    with pytest.raises(OptionsError, match=r"has no option 'learning_rate'\. Did you mean 'head_learning_rate'\?"):
         options(learning_rate=1e-4)
 
 
