@@ -107,8 +107,10 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def command_line(script: str) -> str:
-    """Return the command that was run, with the data folder's name in capitals instead of this machine's path."""
+    """Return the command that was run, without this machine's paths: the data folder's name stands in capitals."""
     words = list(sys.argv[1:])
+    if "--keep" in words:
+        del words[words.index("--keep") : words.index("--keep") + 2]
     if "--data" in words:
         words[words.index("--data") + 1] = Path(words[words.index("--data") + 1]).name.upper()
     return " ".join(["python", f"benchmarks/{script}", *words])
