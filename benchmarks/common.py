@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -90,6 +91,26 @@ def run_isolated(script: str, job: dict[str, Any], threads: int | None = None) -
     if done.returncode != 0:
         raise SystemExit(f"benchmark job failed: {job}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def run_kept(
+    script: str, job: dict[str, Any], label: str, folder: Path | None, threads: int | None = None
+) -> dict[str, Any]:
+    """Run a job as :func:`run_isolated` does, or take its result from a folder of finished runs.
+
+    The job is given the path of its result under ``"keep"``, so that it can write more beside it.
+    """
+    if folder is None:
+        return run_isolated(script, job, threads)
+    digest = hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:8]
+    path = folder.resolve() / f"{label}-{digest}.json"
+    if path.is_file():
+        kept: dict[str, Any] = json.loads(path.read_text())
+        return kept
+    path.parent.mkdir(parents=True, exist_ok=True)
+    result = run_isolated(script, {**job, "keep": str(path)}, threads)
+    path.write_text(json.dumps(result), encoding="utf-8")
     return result
 
 

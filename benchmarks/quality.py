@@ -10,7 +10,6 @@ folder also holds the probabilities of each run.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import markdown_table, peak_memory, read_split, run_isolated, spread, write_report
+from common import markdown_table, peak_memory, read_split, run_kept, spread, write_report
 
 FIGURES = ("micro_f1", "macro_f1", "micro_f1_global", "macro_f1_global", "mean_average_precision")
 
@@ -46,7 +45,7 @@ def main() -> None:
         print(json.dumps(run_job(options.job)))
         return
     with ThreadPoolExecutor(options.parallel) as pool:
-        runs = list(pool.map(lambda job: kept_run(job, options), jobs(options)))
+        runs = list(pool.map(lambda job: run(job, options), jobs(options)))
     results: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         results.setdefault(run["name"], []).append(run)
@@ -66,17 +65,11 @@ def jobs(options: argparse.Namespace) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def kept_run(job: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+def run(job: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Run a job in a process of its own, or take its result from the folder of kept runs."""
-    kept = None
-    if options.keep is not None:
-        digest = hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:8]
-        kept = options.keep.resolve() / f"{options.data.name}-{job['name']}-{job['seed']}-{digest}.json"
-        if kept.is_file():
-            result: dict[str, Any] = json.loads(kept.read_text())
-            return result
-        job = {**job, "keep": str(kept)}
-    result = run_isolated(__file__, job, threads=max(1, len(os.sched_getaffinity(0)) // options.parallel))
+    label = f"{options.data.name}-{job['name']}-{job['seed']}"
+    threads = max(1, len(os.sched_getaffinity(0)) // options.parallel)
+    result = run_kept(__file__, job, label, options.keep, threads)
     print(json.dumps(result), file=sys.stderr, flush=True)
     return result
 
@@ -118,15 +111,8 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         "memory": peak_memory(),
     }
     if kept is not None:
-        keep(Path(kept), result, p_dev, p_test)
+        np.savez_compressed(Path(kept).with_suffix(".npz"), dev=p_dev, test=p_test)
     return result
-
-
-def keep(path: Path, result: dict[str, Any], p_dev: Any, p_test: Any) -> None:
-    """Write a run's result and, beside it, its probabilities."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path.with_suffix(".npz"), dev=p_dev, test=p_test)
-    path.write_text(json.dumps(result), encoding="utf-8")
 
 
 def held_out(rows: Any, seed: int) -> tuple[Any, Any]:
