@@ -45,7 +45,7 @@ def main() -> None:
         print(json.dumps(run_job(options.job)))
         return
     with ThreadPoolExecutor(options.parallel) as pool:
-        runs = list(pool.map(lambda job: run(job, options), jobs(options)))
+        runs = list(pool.map(lambda job: finished(job, options), jobs(options)))
     results: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         results.setdefault(run["name"], []).append(run)
@@ -65,7 +65,7 @@ def jobs(options: argparse.Namespace) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def run(job: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+def finished(job: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Run a job in a process of its own, or take its result from the folder of kept runs."""
     label = f"{options.data.name}-{job['name']}-{job['seed']}"
     threads = max(1, len(os.sched_getaffinity(0)) // options.parallel)
