@@ -10,11 +10,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mlclf.exceptions import OptionsError
+
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 checksum of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_replaceable(folder: Path, *, ours: bool, what: str) -> None:
+    """Refuse to write over a folder that holds something else.
+
+    Parameters
+    ----------
+    folder : Path
+        Where something is to be written with :func:`replace_folder`.
+    ours : bool
+        Whether what is there now is of the kind that is to be written.
+    what : str
+        That kind, for the message: ``"a saved model"``.
+
+    Raises
+    ------
+    OptionsError
+        If the folder is there, not empty, and not ours.
+    """
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not empty and not ours:
+        raise OptionsError(
+            f"{str(folder)!r} exists and is not {what}: it would be replaced whole. Give a new folder name."
+        )
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mlclf.exceptions import BundleDamagedError, BundleError, BundleVersionError, OptionsError
-from mlclf.files import sha256
+from mlclf.exceptions import BundleDamagedError, BundleError, BundleVersionError
+from mlclf.files import check_replaceable, sha256
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -204,11 +204,7 @@ def check_target(folder: Path) -> None:
     OptionsError
         If the folder is there, not empty, and no saved model.
     """
-    empty = folder.is_dir() and not any(folder.iterdir())
-    if folder.exists() and not empty and not (folder / MANIFEST_NAME).is_file():
-        raise OptionsError(
-            f"{str(folder)!r} exists and is not a saved model: it would be replaced whole. Give a new folder name."
-        )
+    check_replaceable(folder, ours=(folder / MANIFEST_NAME).is_file(), what="a saved model")
 
 
 def file_entries(folder: Path) -> dict[str, FileEntry]:

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from mlclf.assembly import Parts
-from mlclf.exceptions import IncompatibleComponentsError, MissingExtraError, OptionsError
+from mlclf.exceptions import IncompatibleComponentsError, MissingExtraError
+from mlclf.files import check_replaceable
 from mlclf.interfaces import Backbone, LogitsHead
 from mlclf.onnx.folder import MANIFEST_NAME
 from mlclf.onnx.manifest import FORMAT
@@ -48,12 +49,7 @@ def check_target(folder: Path) -> None:
     ------
     OptionsError
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not _is_exported(folder):
-        raise OptionsError(
-            f"{str(folder)!r} exists and is not an exported model: it would be replaced whole. Give a new folder name."
-        )
+    check_replaceable(folder, ours=_is_exported(folder), what="an exported model")
 
 
 def _is_exported(folder: Path) -> bool:

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from mlclf.exceptions import OptionsError
-from mlclf.files import replace_folder
+from mlclf.files import check_replaceable, replace_folder
 from mlclf.onnx.folder import GRAPH_NAME, MANIFEST_NAME, README_NAME, TOKENIZER_NAME, WEIGHTS_NAME
 from mlclf.onnx.manifest import INPUTS, LABELS_OUTPUT, OnnxManifest
 from mlclf.onnx.outputs import check_outputs
@@ -119,11 +119,7 @@ def triton_folder(repository: str | os.PathLike[str], name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise OptionsError(f"name must consist of letters, digits, '_', '.' and '-', got {name!r}.")
     target = Path(repository) / name
-    if target.exists() and not (target / _CONFIG).is_file() and not (target.is_dir() and not any(target.iterdir())):
-        raise OptionsError(
-            f"{str(target)!r} exists and is no model of a Triton repository: it would be replaced whole. Give another "
-            "name."
-        )
+    check_replaceable(target, ours=(target / _CONFIG).is_file(), what="a model of a Triton repository")
     return target
 
 
