@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlclf.exceptions import IncompatibleComponentsError
@@ -11,7 +11,6 @@ from mlclf.interfaces import (
     Head,
     HeadCapabilities,
     LabelStatistics,
-    LoadRequest,
     Strategy,
     StrategyCapabilities,
 )
@@ -89,7 +88,7 @@ def check_parts(parts: Parts) -> None:
     side = getattr(parts.backbone, "padding_side", parts.backbone_class.padding_side)
     names = parts.names
     declared: tuple[tuple[Kind, StrategyCapabilities | HeadCapabilities], ...] = (
-        ("strategy", parts.strategy_class.capabilities),
+        ("strategy", parts.strategy_class(parts.strategy).capabilities),
         ("head", parts.head_class.capabilities),
     )
     for kind, capabilities in declared:
@@ -138,8 +137,7 @@ def build_network(
         parts.head_class(parts.head),
     )
     head.check(statistics)
-    request = strategy.load_request()
-    backbone.load(LoadRequest(request.dtype, request.quantization, weights=read_weights), folder)
+    backbone.load(replace(strategy.load_request(), weights=read_weights), folder)
     strategy.check(backbone)
     strategy.adapt(backbone)
     head.bind(backbone, statistics)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 
 from mlclf.assembly import Parts, build_network
+from mlclf.batching import EncodedDataset, shuffled_batches
 from mlclf.calibration import fit_calibrator
 from mlclf.encoding import EncodedTexts
-from mlclf.interfaces import LabelStatistics
+from mlclf.interfaces import Batch, LabelStatistics
 from mlclf.labels import LabelSpace, Targets, YFormat
 from mlclf.metrics import score
 from mlclf.model import Model
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # Fewer validation rows than this say nothing about thresholds; all rows are then used for training.
 _FEWEST_VALIDATION_ROWS = 10
+# Sets the order of rows that a strategy starts from apart from those of the epochs, which count from 0.
+_INITIAL_ORDER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -144,8 +147,10 @@ def fit_model(plan: Plan, train_rows: Rows, validation_rows: Rows | None) -> Mod
 
 
 def _train(plan: Plan, model: Model, rows: Rows, validation: Rows | None, precision: Precision) -> None:
-    """Encode all texts and run the training loop."""
+    """Encode all texts, let the strategy find its start, and run the training loop."""
     train_set = model.dataset(rows.texts, rows.targets)
+    model.network.to(model.device)
+    model.strategy.initialise(model.network.backbone, _random_batches(train_set, plan, model.device))
     run = Run(
         network=model.network,
         strategy=model.strategy,
@@ -160,6 +165,13 @@ def _train(plan: Plan, model: Model, rows: Rows, validation: Rows | None, precis
     )
     model.history = train(run, _accelerator(model.device, precision))
     model.network.eval()
+
+
+def _random_batches(dataset: EncodedDataset, plan: Plan, device: torch.device) -> Iterator[Batch]:
+    """Yield batches of training texts in random order, as they are asked for."""
+    generator = np.random.default_rng([plan.seed, _INITIAL_ORDER])
+    for rows in shuffled_batches(dataset.lengths, plan.training.batch_size, generator):
+        yield dataset.batch(rows).to(device)
 
 
 def _decide(plan: Plan, model: Model, validation: Rows | None) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -30,6 +29,8 @@ from mlclf.options import Options
 
 # Longer than this is asked for on purpose: memory of attention grows with the square of the length.
 _LENGTH_CAP = 512
+# Two special tokens and one of the text.
+_SHORTEST_TEXT = 3
 
 
 class PretrainedOptions(Options):
@@ -134,7 +135,7 @@ class PretrainedBackbone(Backbone):
         self.set_tokenizer(
             tokenizer,
             pad_id=self._config["pad_token_id"],
-            max_length=self._max_length(config),
+            max_length=self._max_length(config, request.reserved_length),
             window_stride=self.options.window_stride,
         )
         self.model = build_model(config, weights, request, self.attention_for)
@@ -144,7 +145,7 @@ class PretrainedBackbone(Backbone):
 
     def _explore(self, n_layers: int) -> None:
         """Find the layer stack and the unused parameters with a run over two short texts."""
-        batch = self.collate(self.encode(["a", "two words"]), np.arange(2)).to(next(self.model.parameters()).device)
+        batch = self.example_batch().to(next(self.model.parameters()).device)
         try:
             self._unused = unused_parameters(self.model, self.inputs(batch))
         except (AttributeError, RuntimeError, TypeError, ValueError) as error:
@@ -164,15 +165,23 @@ class PretrainedBackbone(Backbone):
         check_weights(located)
         return folder or located, located
 
-    def _max_length(self, config: Any) -> int:
-        limit = position_limit(config)
+    def _max_length(self, config: Any, reserved: int) -> int:
+        """Return how many tokens of a text are read, beside those positions that virtual tokens take."""
+        positions = position_limit(config)
+        limit = None if positions is None else positions - reserved
         wanted = self.options.max_length
+        taken = f" beside {reserved} virtual ones" if reserved else ""
+        if reserved and limit is not None and limit < _SHORTEST_TEXT:
+            raise BackboneLoadError(
+                f"{self.options.model!r} can read {positions} tokens at once, and {reserved} virtual tokens leave no "
+                "room for a text. Use fewer virtual tokens."
+            )
         if wanted is None:
             return min(limit or _LENGTH_CAP, _LENGTH_CAP)
         if limit is not None and wanted > limit:
             raise BackboneLoadError(
-                f"max_length={wanted} is more than the {limit} tokens that {self.options.model!r} can read at once. "
-                f"Use max_length={limit} or less; window_stride splits longer texts into windows."
+                f"max_length={wanted} is more than the {limit} tokens that {self.options.model!r} can read at once"
+                f"{taken}. Use max_length={limit} or less; window_stride splits longer texts into windows."
             )
         return wanted
 

@@ -52,11 +52,14 @@ class LoadRequest:
         A transformers quantisation config, or None.
     weights : bool
         False builds the architecture without reading weights: they will be put in from a saved model.
+    reserved_length : int
+        Positions of the model that the strategy's virtual tokens take: texts may be so many tokens shorter.
     """
 
     dtype: torch.dtype = torch.float32
     quantization: Any = None
     weights: bool = True
+    reserved_length: int = 0
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,10 @@ class Backbone(nn.Module, ABC):
             n_samples=len(rows),
             row_samples=None if len(windows) == len(rows) else torch.from_numpy(owners),
         )
+
+    def example_batch(self) -> Batch:
+        """Return a batch of two short texts, one of them padded, to try the model on."""
+        return self.collate(self.encode(["a", "two words"]), np.arange(2))
 
     def aggregate_windows(self, values: Tensor, batch: Batch) -> Tensor:
         """Reduce one value a window to one a sample by ``window_aggregation``.

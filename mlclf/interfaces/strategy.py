@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from mlclf.exceptions import BundleDamagedError, NotMergeableError
+from mlclf.exceptions import BundleDamagedError, IncompatibleComponentsError, NotMergeableError
 from mlclf.interfaces.backbone import Backbone, Family, LoadRequest
+from mlclf.interfaces.batch import Batch
 from mlclf.options import Options as OptionsBase
 
 
@@ -33,6 +35,13 @@ class StrategyCapabilities:
         Whether the base may be quantised.
     export : bool
         Whether a model that it adapted can be exported to ONNX, merged or with what it injected.
+    changes : {"nothing", "weights", "activations"}
+        What it works on: nothing in the backbone, its weights (LoRA), or what flows between its layers (adapters,
+        prefixes, prompts). In a chain those on weights come first.
+    detachable : bool
+        Whether ``detach`` gives back the loaded backbone, because the loaded weights are left as they are.
+    chains : bool
+        Whether it can be combined with other strategies on one backbone.
     """
 
     families: frozenset[Family] = frozenset({"encoder", "causal-lm", "masked-lm", "other"})
@@ -42,6 +51,9 @@ class StrategyCapabilities:
     gradient_checkpointing: bool = True
     quantised_base: bool = False
     export: bool = True
+    changes: Literal["nothing", "weights", "activations"] = "weights"
+    detachable: bool = False
+    chains: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,13 +75,25 @@ class LearningRates:
 class Strategy(ABC):
     """Base of all strategies.
 
-    The life of a strategy: ``load_request`` -> (backbone loads) -> ``adapt`` -> ``parameter_groups`` -> training
-    -> ``state`` -> ``merge``. A strategy never contains a training loop.
+    The life of a strategy: ``load_request`` -> (backbone loads) -> ``check`` -> ``adapt`` -> ``initialise`` (in a
+    fit only) -> ``parameter_groups`` -> training -> ``state`` -> ``merge`` or ``detach``. A strategy never contains a
+    training loop.
 
     Parameters
     ----------
     options : Options
         An object of the class named in ``Options``.
+
+    Attributes
+    ----------
+    capabilities : StrategyCapabilities
+        What it declares; an object may declare something else than its class where that depends on options.
+    learning_rates : LearningRates
+        Its own peak rates.
+    typical_use : str
+        One line for ``mlclf strategies``: when to take it.
+    latency : str
+        What it costs at prediction, for the same table: ``"none"``, ``"none once merged"``, ``"a few per cent"``.
 
     Examples
     --------
@@ -89,8 +113,10 @@ class Strategy(ABC):
     """
 
     Options: ClassVar[type[OptionsBase]]
-    capabilities: ClassVar[StrategyCapabilities] = StrategyCapabilities()
-    learning_rates: ClassVar[LearningRates]
+    capabilities: StrategyCapabilities = StrategyCapabilities()
+    learning_rates: LearningRates
+    typical_use: ClassVar[str] = ""
+    latency: ClassVar[str] = "none"
 
     def __init__(self, options: OptionsBase) -> None:
         self.options = options
@@ -105,6 +131,17 @@ class Strategy(ABC):
     def load_request(self) -> LoadRequest:
         """Say how the backbone's weights are to be loaded."""
         return LoadRequest()
+
+    def initialise(self, backbone: Backbone, batches: Iterable[Batch]) -> None:
+        """Set the start of what learns from training texts; called once in a fit, never for a saved model.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            Adapted, on its device.
+        batches : iterable of Batch
+            Batches of training texts in random order, on the backbone's device; made as they are asked for.
+        """
 
     def parameter_groups(self, backbone: Backbone, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         """Return optimizer groups (``params``, ``lr``, ``weight_decay``) of what learns in ``backbone.model``.
@@ -180,6 +217,20 @@ class Strategy(ABC):
         """
         if self.capabilities.merge == "no":
             raise NotMergeableError(f"Strategy {self.options.component!r} cannot be merged into plain weights.")
+
+    def detach(self, backbone: Backbone) -> None:
+        """Take everything out that was injected: ``backbone.model`` is again what was loaded, bit for bit.
+
+        Raises
+        ------
+        IncompatibleComponentsError
+            If the strategy trains the loaded weights themselves.
+        """
+        if not self.capabilities.detachable:
+            raise IncompatibleComponentsError(
+                f"Strategy {self.options.component!r} trains the loaded weights themselves, so that nothing can be "
+                "taken out again. Load the backbone anew."
+            )
 
     @staticmethod
     def freeze(backbone: Backbone) -> None:

@@ -45,6 +45,7 @@ class FeaturesStrategy(HeadOnlyStrategy):
     """
 
     Options: ClassVar[type[Options]] = FeaturesOptions
+    typical_use = "a baseline in seconds; searching over heads and losses"
 
     def check(self, backbone: Backbone) -> None:
         """Refuse a pooling with weights: its vectors would change with every step."""

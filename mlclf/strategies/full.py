@@ -59,7 +59,8 @@ class FullStrategy(Strategy):
     """
 
     Options: ClassVar[type[Options]] = FullOptions
-    learning_rates: ClassVar[LearningRates] = LearningRates(backbone=5e-5, head=5e-3)
+    typical_use = "many rows, and one model to keep"
+    learning_rates = LearningRates(backbone=5e-5, head=5e-3)
     options: FullOptions
 
     def check(self, backbone: Backbone) -> None:

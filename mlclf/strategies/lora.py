@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from mlclf.exceptions import IncompatibleComponentsError, NotMergeableError
-from mlclf.interfaces import Backbone, LearningRates, Strategy
+from mlclf.interfaces import Backbone, LearningRates, Strategy, StrategyCapabilities
 from mlclf.options import Options
 from mlclf.strategies.lora_targets import Layers, Targets, check_layers, check_targets, chosen_layers, find_targets
 from mlclf.strategies.modes import train_only
@@ -116,7 +116,10 @@ class LoraStrategy(Strategy):
     """
 
     Options: ClassVar[type[Options]] = LoraOptions
-    learning_rates: ClassVar[LearningRates] = LearningRates(backbone=1e-3, head=5e-3)
+    capabilities = StrategyCapabilities(detachable=True, chains=True)
+    typical_use = "nearly always: quality of full fine-tuning, small saved models"
+    latency = "none once merged"
+    learning_rates = LearningRates(backbone=1e-3, head=5e-3)
     options: LoraOptions
 
     def check(self, backbone: Backbone) -> None:

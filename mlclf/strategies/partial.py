@@ -50,8 +50,9 @@ class PartialStrategy(Strategy):
     """
 
     Options: ClassVar[type[Options]] = PartialOptions
-    capabilities: ClassVar[StrategyCapabilities] = StrategyCapabilities(needs_layers=True)
-    learning_rates: ClassVar[LearningRates] = LearningRates(backbone=2e-4, head=5e-3)
+    capabilities = StrategyCapabilities(needs_layers=True)
+    typical_use = "fast training on text near what the backbone knows"
+    learning_rates = LearningRates(backbone=2e-4, head=5e-3)
     options: PartialOptions
 
     def check(self, backbone: Backbone) -> None:
