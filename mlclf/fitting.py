@@ -164,6 +164,7 @@ def _train(plan: Plan, model: Model, rows: Rows, validation: Rows | None, precis
         verbose=plan.verbose,
     )
     model.history = train(run, _accelerator(model.device, precision))
+    model.strategy.finish(model.network.backbone)
     model.network.eval()
 
 

@@ -148,6 +148,7 @@ def _network(
     )
     if not included:
         _check_source(manifest.source, asdict(network.backbone.source()))
+    strategy.finish(network.backbone)
     with torch.no_grad():
         if included:
             _put(_other_weights(network, strategy.state(network.backbone)), folder / "backbone" / "weights.safetensors")

@@ -76,8 +76,8 @@ class Strategy(ABC):
     """Base of all strategies.
 
     The life of a strategy: ``load_request`` -> (backbone loads) -> ``check`` -> ``adapt`` -> ``initialise`` (in a
-    fit only) -> ``parameter_groups`` -> training -> ``state`` -> ``merge`` or ``detach``. A strategy never contains a
-    training loop.
+    fit only) -> ``parameter_groups`` -> training -> ``finish`` -> ``state`` -> ``merge`` or ``detach``. A strategy
+    never contains a training loop.
 
     Parameters
     ----------
@@ -181,8 +181,18 @@ class Strategy(ABC):
         """Return a term to add to the loss of a step, or None."""
         return None
 
+    def finish(self, backbone: Backbone) -> None:
+        """Reduce what was injected to what predictions need; the output stays the same.
+
+        Called once training is over, and on a freshly adapted backbone before saved tensors are put into it. Prefix
+        tuning, for example, drops the network that its keys and values were computed by.
+        """
+
     def state(self, backbone: Backbone) -> dict[str, Tensor]:
-        """Return the tensors of ``backbone.model`` that this strategy trained, by name."""
+        """Return the tensors of ``backbone.model`` that this strategy trained, by name, as :meth:`finish` leaves them.
+
+        Whether :meth:`finish` has been called makes no difference.
+        """
         return {n: p.detach() for n, p in backbone.model.named_parameters() if p.requires_grad}
 
     def load_state(self, backbone: Backbone, state: dict[str, Tensor]) -> None:

@@ -82,7 +82,7 @@ def find_targets(backbone: Backbone, targets: Targets, layers: Layers) -> tuple[
     return found
 
 
-def chosen_layers(n_layers: int, layers: Layers) -> tuple[int, ...]:
+def chosen_layers(n_layers: int, layers: Layers, owner: str = "LoraOptions") -> tuple[int, ...]:
     """Return the numbers of the layers to adapt, from the lowest up.
 
     Parameters
@@ -91,6 +91,8 @@ def chosen_layers(n_layers: int, layers: Layers) -> tuple[int, ...]:
         Layers of the backbone's stack; 0 where it has none.
     layers : "all", int or tuple of int
         As in :func:`find_targets`.
+    owner : str
+        Class of the options that it comes from, for errors.
 
     Raises
     ------
@@ -106,13 +108,13 @@ def chosen_layers(n_layers: int, layers: Layers) -> tuple[int, ...]:
         return tuple(range(n_layers))
     if n_layers == 0:
         raise IncompatibleComponentsError(
-            f"LoraOptions(layers={layers!r}) needs a stack of layers, and this backbone has none: its layers share "
+            f"{owner}(layers={layers!r}) needs a stack of layers, and this backbone has none: its layers share "
             "weights (ALBERT) or cannot be told apart. Use layers='all'."
         )
     wanted = range(n_layers - layers, n_layers) if isinstance(layers, int) else sorted(set(layers))
     if wanted[0] < 0 or wanted[-1] >= n_layers:
         raise IncompatibleComponentsError(
-            f"LoraOptions(layers={layers!r}) does not fit the {n_layers} layers of this backbone. Use a number from 1 "
+            f"{owner}(layers={layers!r}) does not fit the {n_layers} layers of this backbone. Use a number from 1 "
             f"to {n_layers}, numbers of layers from 0 to {n_layers - 1}, or 'all'."
         )
     return tuple(wanted)
