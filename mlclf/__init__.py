@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlclf.options import Options, TrainingOptions
     from mlclf.plugins import register_backbone, register_head, register_strategy
     from mlclf.report import Report
+    from mlclf.strategies.auto import AutoOptions
     from mlclf.strategies.features import FeaturesOptions
     from mlclf.strategies.full import FullOptions
     from mlclf.strategies.head_only import HeadOnlyOptions
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # Public names and where they live. They are resolved on first use, so that `import mlclf` brings in neither torch nor
 # scikit-learn.
 _HOMES = {
+    "AutoOptions": "mlclf.strategies.auto",
     "BceOptions": "mlclf.heads.bce",
     "BertOptions": "mlclf.backbones.bert",
     "FeaturesOptions": "mlclf.strategies.features",
@@ -46,6 +48,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AutoOptions",
     "BceOptions",
     "BertOptions",
     "FeaturesOptions",

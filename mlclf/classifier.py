@@ -14,8 +14,9 @@ from sklearn.utils import Tags
 
 from mlclf.assembly import resolve_parts
 from mlclf.bundle.store import AllowedPlugins, load_model, save_model
+from mlclf.choosing import AutoChoice, settle
 from mlclf.estimator_params import NestedOptionsMixin
-from mlclf.fitting import Plan, fit_model, split_validation
+from mlclf.fitting import Plan, Rows, fit_model, split_validation
 from mlclf.inputs import check_validation, checked_rows, checked_validation, random_seed
 from mlclf.label_names import names_array
 from mlclf.labels import LabelSpace, check_trainable, y_format
@@ -41,7 +42,7 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
     backbone : str or Options, default="bert"
         What reads the text: a component name (``"bert"``, ``"minilm:l6"``) or options (``BertOptions(model=...)``).
     strategy : str or Options, default="lora"
-        Which weights learn.
+        Which weights learn. ``"auto"`` is replaced by one that suits rows, backbone, memory and deployment.
     head : str or Options, default="bce"
         How labels come out.
     training : TrainingOptions or None
@@ -74,6 +75,8 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
     history_ : History
     validation_report_ : dict
         Report on the validation rows; empty where there were none.
+    strategy_choice_ : AutoChoice or None
+        What ``strategy="auto"`` stood for in this fit, and why.
 
     Examples
     --------
@@ -146,7 +149,7 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
             During training.
         """
         plan, rows, validation = self._plan(X, Y, sample_weight, validation_data)
-        self._adopt(fit_model(plan, rows, validation))
+        self._adopt(fit_model(plan, rows, validation), plan.choice)
         return self
 
     def save(self, folder: str | os.PathLike[str], *, include_backbone: bool = False) -> None:
@@ -263,7 +266,7 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
         loaded._adopt(model)
         return loaded
 
-    def _plan(self, X: Any, Y: Any, sample_weight: Any, validation_data: Any) -> tuple[Plan, Any, Any]:
+    def _plan(self, X: Any, Y: Any, sample_weight: Any, validation_data: Any) -> tuple[Plan, Rows, Rows | None]:
         """Check everything, and turn it into what ``fit_model`` takes."""
         parts = resolve_parts(self.backbone, self.strategy, self.head)
         training = (TrainingOptions() if self.training is None else self.training).validated()
@@ -275,6 +278,11 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
         labels = LabelSpace.infer(Y, self.classes)
         rows = checked_rows(X, Y, sample_weight, labels)
         check_trainable(rows.targets)
+        if validation_data is not None:
+            held_out: Rows | None = checked_validation(validation_data, labels)
+        else:
+            rows, held_out = split_validation(rows, self.validation, seed)
+        parts, choice = settle(parts, len(rows.texts), device, self.verbose)
         plan = Plan(
             parts=parts,
             labels=labels,
@@ -285,14 +293,14 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
             device=device,
             seed=seed,
             verbose=self.verbose,
+            choice=choice,
         )
-        if validation_data is not None:
-            return plan, rows, checked_validation(validation_data, labels)
-        return plan, *split_validation(rows, self.validation, seed)
+        return plan, rows, held_out
 
-    def _adopt(self, model: Model) -> None:
+    def _adopt(self, model: Model, choice: AutoChoice | None = None) -> None:
         """Take a fitted model; only here does a fit become visible."""
         self.model_ = model
+        self.strategy_choice_ = choice
         self.classes_ = names_array(model.labels.names)
         self.n_labels_ = model.labels.n_labels
         self.label_counts_ = model.statistics.positives

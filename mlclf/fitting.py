@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mlclf.assembly import Parts, build_network
 from mlclf.batching import EncodedDataset, shuffled_batches
 from mlclf.calibration import fit_calibrator
+from mlclf.choosing import AutoChoice
 from mlclf.encoding import EncodedTexts
 from mlclf.interfaces import Batch, LabelStatistics
 from mlclf.labels import LabelSpace, Targets, YFormat
@@ -76,6 +77,8 @@ class Plan:
     device : torch.device
     seed : int
     verbose : int
+    choice : AutoChoice or None
+        Why the strategy was chosen; None where it was given.
     """
 
     parts: Parts
@@ -87,6 +90,7 @@ class Plan:
     device: torch.device
     seed: int
     verbose: int
+    choice: AutoChoice | None = None
 
 
 def split_validation(rows: Rows, share: float | None, seed: int) -> tuple[Rows, Rows | None]:

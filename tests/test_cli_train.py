@@ -30,6 +30,7 @@ class FakeClassifier:
 
     backbone, strategy, head = "bert", "lora", "bce"
     classes_ = np.array(NAMES)
+    strategy_choice_ = None
     history_ = type("H", (), {"to_dict": lambda self: HISTORY})()
 
     def __init__(self, **given: Any) -> None:

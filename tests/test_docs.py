@@ -37,6 +37,7 @@ RUN = [
     "docs/long-documents.md",
     "docs/thresholds.md",
     "docs/strategies.md",
+    "docs/choosing.md",
     "docs/plugins.md",
     pytest.param("docs/quickstart.md", marks=pytest.mark.slow),
     pytest.param("docs/scikit-learn.md", marks=pytest.mark.slow),
@@ -146,9 +147,10 @@ def sample_data() -> dict[str, Any]:
 def options_classes() -> list[type[Options]]:
     """Options of training, of every built-in component and of every loss."""
     from mlclf.losses import LOSSES
-    from mlclf.plugins.builtins import BUILTINS
+    from mlclf.plugins.builtins import BUILTINS, STAND_INS
 
-    components = [load(spec.options) for specs in BUILTINS.values() for spec in specs]
+    tables = (*BUILTINS.values(), *STAND_INS.values())
+    components = [load(spec.options) for specs in tables for spec in specs]
     return [TrainingOptions, *components, *(loss.Options for loss in LOSSES.values())]
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
@@ -129,9 +130,7 @@ def build_model(
         If weights are missing or do not fit.
     """
     kind = _model_class(config)
-    extra: dict[str, Any] = {}
-    if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
-        extra["add_pooling_layer"] = False
+    extra = _without_pooler(kind)
     with _quiet():
         if folder is None:
             config._attn_implementation = attention_for(kind)
@@ -141,6 +140,19 @@ def build_model(
             model = _read_weights(kind, config, folder, request, extra)
     replace_dropout(model)
     return model.eval()
+
+
+def count_weights(config: PreTrainedConfig) -> int:
+    """Return how many weights the model of a configuration has, each once where layers share it; none is made."""
+    kind = _model_class(config)
+    with torch.device("meta"), _quiet():
+        model = kind(config, **_without_pooler(kind))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _without_pooler(kind: type[PreTrainedModel]) -> dict[str, Any]:
+    """Return the argument that leaves out a pooler nobody uses, where a class of models takes it."""
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind.__init__).parameters else {}
 
 
 def _read_weights(

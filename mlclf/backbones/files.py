@@ -48,19 +48,35 @@ def find_model(model: str, revision: str | None) -> tuple[Path, BackboneSource]:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder, BackboneSource(kind="folder", name=str(folder.resolve()), sha256=checksums(folder))
-    if folder.is_absolute() or model.startswith(("./", "../", "~")) or model.count("/") > 1:
-        raise BackboneLoadError(f"There is no folder {model!r}. Give a folder with config.json, or a model id.")
-    snapshot = _download(model, revision)
+    _refuse_missing_folder(model)
+    snapshot = _download(model, revision, _WANTED)
     return snapshot, BackboneSource(kind="hub", name=model, revision=snapshot.name)
 
 
-def _download(model: str, revision: str | None) -> Path:
+def find_config(model: str, revision: str | None) -> Path:
+    """Return a local folder with a model's ``config.json``; of a hub model only that file is fetched.
+
+    Parameters and errors are those of :func:`find_model`.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    _refuse_missing_folder(model)
+    return _download(model, revision, ["config.json"])
+
+
+def _refuse_missing_folder(model: str) -> None:
+    if Path(model).expanduser().is_absolute() or model.startswith(("./", "../", "~")) or model.count("/") > 1:
+        raise BackboneLoadError(f"There is no folder {model!r}. Give a folder with config.json, or a model id.")
+
+
+def _download(model: str, revision: str | None, wanted: list[str]) -> Path:
     """Fetch a model's files into the hub's cache; HF_HUB_OFFLINE and HF_HOME are respected."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=_WANTED, ignore_patterns=["*/*"]))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted, ignore_patterns=["*/*"]))
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise BackboneLoadError(
             f"The hub has no model {model!r}{f' at revision {revision!r}' if revision else ''}, or it is private, "

@@ -11,10 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from mlclf.backbones.building import build_model, make_config, position_limit
+from mlclf.backbones.building import build_model, count_weights, make_config, position_limit
 from mlclf.backbones.files import (
     check_vocabulary,
     check_weights,
+    find_config,
     find_model,
     find_pad_id,
     read_config,
@@ -113,6 +114,13 @@ class PretrainedBackbone(Backbone):
         Plugins that bring their own weights override this method.
         """
         return find_model(self.options.model, self.options.revision)
+
+    def count_weights(self) -> int:
+        """Return how many weights the model has, by its configuration alone."""
+        # A plugin that brings its own weights knows where they are; of a hub model no weights are fetched for this.
+        own = type(self).locate is not PretrainedBackbone.locate
+        folder = self.locate()[0] if own else find_config(self.options.model, self.options.revision)
+        return count_weights(make_config(read_config(folder), str(folder), self.check_architecture, None))
 
     def load(self, request: LoadRequest, folder: Path | None = None) -> None:
         """Load model and tokenizer.

@@ -11,6 +11,7 @@ from mlclf import __version__
 from mlclf.cli.evaluate import evaluate
 from mlclf.cli.export import export
 from mlclf.cli.predict import predict
+from mlclf.cli.strategies import strategies
 from mlclf.cli.train import train
 from mlclf.exceptions import MlclfError, TrainingInterrupted
 
@@ -57,6 +58,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(export)
+app.command()(strategies)
 
 
 def _print_version(wanted: bool) -> None:

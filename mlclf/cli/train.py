@@ -101,6 +101,7 @@ def run(config: TrainConfig, verbose: int) -> dict[str, Any]:
         "n_samples": len(rows),
         "classes": classifier.classes_.tolist(),
         "seconds": round(seconds, 3),
+        "strategy_choice": None if classifier.strategy_choice_ is None else classifier.strategy_choice_.to_dict(),
         "history": classifier.history_.to_dict(),
         "validation_report": classifier.validation_report_,
     }
@@ -150,6 +151,9 @@ def _in_words(summary: dict[str, Any]) -> str:
         f"Trained on {summary['n_samples']} texts with {len(summary['classes'])} labels in {summary['seconds']:.0f} s "
         f"({history['precision']}, {history['n_trainable']:,} of {history['n_parameters']:,} parameters)."
     ]
+    if summary["strategy_choice"] is not None:
+        choice = summary["strategy_choice"]
+        lines.append(f"Strategy 'auto' was {choice['strategy']!r}: {choice['reason']}")
     if history["best"] is not None:
         best = history["evaluations"][history["best"]]
         figures = ", ".join(f"{name} {value:.3f}" for name, value in best["metrics"].items())

@@ -169,6 +169,18 @@ class Backbone(nn.Module, ABC):
     def source(self) -> BackboneSource:
         """Say where the pretrained weights come from."""
 
+    def count_weights(self) -> int | None:
+        """Return how many weights :meth:`load` would read, or None where only loading tells.
+
+        Nothing is loaded. ``strategy="auto"`` asks it whether training fits into memory.
+
+        Raises
+        ------
+        BackboneLoadError
+            If the configuration is absent or unusable.
+        """
+        return None
+
     def forward(self, batch: Batch) -> BackboneOutput:
         """Read a batch."""
         tokens = self.token_states(batch)

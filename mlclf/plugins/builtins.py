@@ -70,5 +70,20 @@ BUILTINS: dict[Kind, tuple[ComponentSpec, ...]] = {
     ),
 }
 
+# Names that stand for a component which is chosen later. They can be given like components and have options, but no
+# model consists of them, so that nothing which goes through all components meets them.
+STAND_INS: dict[Kind, tuple[ComponentSpec, ...]] = {
+    "backbone": (),
+    "strategy": (
+        ComponentSpec(
+            name="auto",
+            target="mlclf.strategies.auto:AutoStrategy",
+            options="mlclf.strategies.auto:AutoOptions",
+            summary="Choose by rows, size of the backbone, memory and deployment",
+        ),
+    ),
+    "head": (),
+}
+
 # Plugins published by this project: for these alone an error may name the package to install.
 FIRST_PARTY_PACKAGES: dict[str, str] = {"minilm": "mlclf-minilm"}

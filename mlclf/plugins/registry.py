@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from mlclf.exceptions import OptionsError, UnknownComponentError
 from mlclf.hints import did_you_mean
 from mlclf.options import Options
-from mlclf.plugins.builtins import BUILTINS
+from mlclf.plugins.builtins import BUILTINS, STAND_INS
 from mlclf.plugins.manager import PluginManager
 from mlclf.plugins.spec import KINDS, LOCAL_ID, RESERVED_IDS, ComponentSpec, Kind, is_component_name, plugin_id_of
 from mlclf.plugins.targets import load_classes
@@ -216,7 +216,7 @@ def _classes(kind: Kind, spec: ComponentSpec, manager: PluginManager) -> tuple[A
 
 def _builtin(kind: Kind, name: str, manager: PluginManager) -> ComponentSpec:
     """Return the record of a built-in component; names without a colon never load a plugin."""
-    offered = {spec.name: spec for spec in BUILTINS[kind]}
+    offered = {spec.name: spec for spec in (*BUILTINS[kind], *STAND_INS[kind])}
     if name not in offered:
         raise UnknownComponentError(
             f"no {kind} is named {name!r}.{_hint(kind, name, manager)} Built in: {', '.join(offered)}. "
