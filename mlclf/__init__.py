@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from mlclf._version import __version__
 
 if TYPE_CHECKING:
+    from mlclf.augmentation import register_back_translation
     from mlclf.backbones.bert import BertOptions
     from mlclf.backbones.llm import LlmOptions
     from mlclf.classifier import MultiLabelClassifier
     from mlclf.heads.bce import BceOptions
     from mlclf.labels import LabelSpace, to_indicator
-    from mlclf.options import Options, TrainingOptions
+    from mlclf.options import AugmentationOptions, Options, TrainingOptions
     from mlclf.plugins import register_backbone, register_head, register_strategy
     from mlclf.report import Report
     from mlclf.strategies.auto import AutoOptions
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # Public names and where they live. They are resolved on first use, so that `import mlclf` brings in neither torch nor
 # scikit-learn.
 _HOMES = {
+    "AugmentationOptions": "mlclf.options",
     "AutoOptions": "mlclf.strategies.auto",
     "BceOptions": "mlclf.heads.bce",
     "BertOptions": "mlclf.backbones.bert",
@@ -41,6 +43,7 @@ _HOMES = {
     "Report": "mlclf.report",
     "Thresholds": "mlclf.thresholds",
     "TrainingOptions": "mlclf.options",
+    "register_back_translation": "mlclf.augmentation",
     "register_backbone": "mlclf.plugins",
     "register_head": "mlclf.plugins",
     "register_strategy": "mlclf.plugins",
@@ -48,6 +51,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AugmentationOptions",
     "AutoOptions",
     "BceOptions",
     "BertOptions",
@@ -64,6 +68,7 @@ __all__ = [
     "Thresholds",
     "TrainingOptions",
     "__version__",
+    "register_back_translation",
     "register_backbone",
     "register_head",
     "register_strategy",

@@ -42,6 +42,10 @@ class EncodedDataset:
         """Tokens of each sample, shape (n_samples,)."""
         return self.encoded.sample_lengths
 
+    def epoch(self, number: int) -> EncodedDataset:
+        """Return the rows of an epoch: the same ones in every epoch."""
+        return self
+
     def batch(self, rows: Rows) -> Batch:
         """Make the batch of some samples."""
         return self.head.collate(self.backbone, self.encoded, rows, self.targets)

@@ -30,6 +30,7 @@ from mlclf.options import TrainingOptions
 from mlclf.thresholds import Thresholds, tune
 from mlclf.training.checkpoint import checkpoint_precision
 from mlclf.training.device import Precision, resolve_device, resolve_precision, seeded
+from mlclf.training.epochs import augmentation_fingerprint, check_augmentation, make_epoch_data
 from mlclf.training.loop import Run, train
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ def fit_model(plan: Plan, train_rows: Rows, validation_rows: Rows | None) -> Mod
     ------
     TrainingError, TrainingInterrupted, BackboneLoadError, IncompatibleComponentsError
     """
+    check_augmentation(plan.training.augmentation, plan.parts)
     statistics = LabelStatistics(
         names=tuple(str(name) for name in plan.labels.names),
         positives=train_rows.targets.positives,
@@ -153,18 +155,19 @@ def fit_model(plan: Plan, train_rows: Rows, validation_rows: Rows | None) -> Mod
 def _train(plan: Plan, model: Model, rows: Rows, validation: Rows | None, precision: Precision) -> None:
     """Encode all texts, let the strategy find its start, and run the training loop."""
     train_set = model.dataset(rows.texts, rows.targets)
+    augmented = make_epoch_data(plan.training.augmentation, train_set, rows.texts, rows.weights, plan.seed)
     model.network.to(model.device)
     model.strategy.initialise(model.network.backbone, _random_batches(train_set, plan, model.device))
     run = Run(
         network=model.network,
         strategy=model.strategy,
-        train=train_set,
+        train=augmented,
         weights=rows.weights,
         validation=None if validation is None else model.dataset(validation.texts, validation.targets),
         options=plan.training,
         seed=plan.seed,
         precision=precision,
-        fingerprint=_fingerprint(plan, train_set.encoded, rows),
+        fingerprint={**_fingerprint(plan, train_set.encoded, rows), **augmentation_fingerprint(augmented)},
         verbose=plan.verbose,
     )
     model.history = train(run, _accelerator(model.device, precision))

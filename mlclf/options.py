@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from mlclf.exceptions import OptionsError
 from mlclf.hints import did_you_mean
@@ -91,6 +91,57 @@ def _explain(cls: type[Options], error: ValidationError) -> str:
     return "\n".join(lines)
 
 
+# A synonym is written into a text as it is; a word to be replaced is one word of a text.
+_Phrase = Annotated[str, StringConstraints(pattern=r"\S")]
+_Word = Annotated[str, StringConstraints(pattern=r"^\S+$")]
+
+
+class AugmentationOptions(Options):
+    """How training texts are changed anew in every epoch; validation texts never are.
+
+    Everything is off until its share is above 0. What is drawn depends on seed and epoch only.
+
+    Parameters
+    ----------
+    replacement : float
+        Share of the words that are replaced (Wei and Zou 2019, arXiv:1901.11196): by a synonym where ``synonyms`` has
+        one; without ``synonyms`` uninformative words, by uninformative words of the training texts (Xie et al. 2020,
+        arXiv:1904.12848).
+    synonyms : dict of str to list of str, or None
+        Words, in lower case or not, with what may stand in their place.
+    swap : float
+        Share of the words that change places with another word of their text (Wei and Zou 2019).
+    deletion : float
+        Share of the words that are deleted (Wei and Zou 2019); one word of a text always stays.
+    masking : float
+        Share of the tokens that are hidden, in spans, behind the tokenizer's mask token (Joshi et al. 2020,
+        arXiv:1907.10529); one token of a text always stays.
+    masking_span : float
+        Mean length of such a span in tokens.
+    mixing : float
+        Share of the texts that another training text is appended to; the labels of both apply.
+    back_translation : str or None
+        Name given to :func:`mlclf.register_back_translation`; its function is called once, before training.
+    back_translation_share : float
+        Share of the texts that are read as they were translated back.
+
+    Examples
+    --------
+    >>> AugmentationOptions(deletion=0.1, masking=0.15).masking_span
+    3.0
+    """
+
+    replacement: float = Field(default=0.0, ge=0, le=1)
+    synonyms: dict[_Word, Annotated[list[_Phrase], Field(min_length=1)]] | None = None
+    swap: float = Field(default=0.0, ge=0, le=1)
+    deletion: float = Field(default=0.0, ge=0, lt=1)
+    masking: float = Field(default=0.0, ge=0, lt=1)
+    masking_span: float = Field(default=3.0, ge=1)
+    mixing: float = Field(default=0.0, ge=0, le=1)
+    back_translation: str | None = None
+    back_translation_share: float = Field(default=0.5, gt=0, le=1)
+
+
 class TrainingOptions(Options):
     """How a model is trained; the same for every backbone, strategy and head.
 
@@ -138,6 +189,8 @@ class TrainingOptions(Options):
     cache_memory : float
         GiB of memory that outputs of constant lower layers may take. Where they would need more, they are
         computed anew in every epoch, with the same result.
+    augmentation : AugmentationOptions or None
+        How training texts are changed in every epoch; None leaves them as they are.
 
     Examples
     --------
@@ -164,3 +217,10 @@ class TrainingOptions(Options):
     num_workers: int = Field(default=0, ge=0)
     gradient_checkpointing: bool = False
     cache_memory: float = Field(default=2.0, ge=0)
+    augmentation: AugmentationOptions | None = None
+
+    @field_validator("augmentation", mode="after")
+    @classmethod
+    def _checked_augmentation(cls, value: AugmentationOptions | None) -> AugmentationOptions | None:
+        """Check values that came in by ``replace``."""
+        return None if value is None else value.validated()

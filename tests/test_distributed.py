@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,20 +15,22 @@ SCRIPT = """
 import json, os, sys
 sys.path.insert(0, sys.argv[3])
 from toy import toy_classifier, toy_rows
-clf = toy_classifier(sys.argv[1], epochs=2).fit(*toy_rows(64), validation_data=toy_rows(16, seed=1))
+training = {"augmentation": json.loads(sys.argv[4])}
+clf = toy_classifier(sys.argv[1], epochs=2, training=training).fit(*toy_rows(64), validation_data=toy_rows(16, seed=1))
 result = {"p": clf.predict_proba(toy_rows(8)[0]).tolist(), "steps": clf.history_.evaluations[-1].step}
 open(f"{sys.argv[2]}/{os.environ['RANK']}.json", "w").write(json.dumps(result))
 """
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model(tiny_bert: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("augmentation", [None, {"deletion": 0.1, "masking": 0.1, "mixing": 0.2}], ids=["none", "all"])
+def test_two_processes_train_one_model(tiny_bert: Path, tmp_path: Path, augmentation: Any) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     # accelerate launch starts several processes on a processor through MPI only; torchrun, which it uses for GPUs, sets
     # the same variables.
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [str(script), str(tiny_bert), str(tmp_path), str(Path(__file__).parent)]
+    command += [str(script), str(tiny_bert), str(tmp_path), str(Path(__file__).parent), json.dumps(augmentation)]
     done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))

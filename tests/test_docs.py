@@ -22,7 +22,7 @@ from mlclf.cli.app import app
 from mlclf.cli.build import make_classifier
 from mlclf.cli.config import make_config
 from mlclf.datasets import Dataset, make_feedback
-from mlclf.options import Options, TrainingOptions
+from mlclf.options import AugmentationOptions, Options, TrainingOptions
 from mlclf.plugins.hookspecs import HOOKS, Hooks
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +36,7 @@ RUN = [
     "docs/missing-labels.md",
     "docs/long-documents.md",
     "docs/thresholds.md",
+    "docs/augmentation.md",
     "docs/strategies.md",
     "docs/choosing.md",
     "docs/plugins.md",
@@ -151,7 +152,7 @@ def options_classes() -> list[type[Options]]:
 
     tables = (*BUILTINS.values(), *STAND_INS.values())
     components = [load(spec.options) for specs in tables for spec in specs]
-    return [TrainingOptions, *components, *(loss.Options for loss in LOSSES.values())]
+    return [TrainingOptions, AugmentationOptions, *components, *(loss.Options for loss in LOSSES.values())]
 
 
 def load(target: str) -> Any:

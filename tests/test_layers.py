@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "mlclf"
 LEVELS: list[set[str]] = [
     {"_version", "control_groups", "exceptions", "hints"},
     {
+        "augmentation",
         "batch_rows",
         "calibration",
         "datasets",
@@ -63,6 +64,8 @@ LIGHT = [
     "mlclf",
     "mlclf.exceptions",
     "mlclf.options",
+    "mlclf.augmentation",
+    "mlclf.augmentation.techniques",
     "mlclf.texts",
     "mlclf.encoding",
     "mlclf.targets",

@@ -23,6 +23,7 @@ from mlclf.options import TrainingOptions
 from mlclf.training.cache import cached
 from mlclf.training.checkpoint import RunState, load_checkpoint, save_checkpoint
 from mlclf.training.device import Precision
+from mlclf.training.epochs import EpochData
 from mlclf.training.evaluation import evaluate_run
 from mlclf.training.history import Evaluation, History
 from mlclf.training.interrupt import InterruptGuard
@@ -42,8 +43,8 @@ class Run:
     network : MultiLabelNetwork
         Adapted by ``strategy``, on the accelerator's device when training starts.
     strategy : Strategy
-    train : EncodedDataset
-        Training rows with targets.
+    train : EpochData
+        Training rows with targets: an EncodedDataset, or rows that change from epoch to epoch.
     weights : ndarray of float32, shape (n_samples,)
         Weight of each training row.
     validation : EncodedDataset or None
@@ -59,7 +60,7 @@ class Run:
 
     network: MultiLabelNetwork
     strategy: Strategy
-    train: EncodedDataset
+    train: EpochData
     weights: NDArray[np.float32]
     validation: EncodedDataset | None
     options: TrainingOptions
@@ -120,7 +121,6 @@ def _stepper(run: Run, accelerator: Accelerator, optimizers: Any) -> Stepper:
     return Stepper(
         accelerator=accelerator,
         model=model,
-        dataset=run.train,
         weights=run.weights,
         optimizers=optimizers,
         penalty=lambda: run.strategy.penalty(run.network.backbone),
@@ -132,6 +132,13 @@ def _with_cached_layers(run: Run, device: torch.device) -> Run:
     """Replace both data sets by ones that start above the constant layers, where that saves work."""
     n_layers = run.strategy.constant_layers(run.network.backbone)
     if n_layers == 0 or run.options.epochs == 1:
+        return run
+    if not isinstance(run.train, EncodedDataset):
+        logger.warning(
+            "The outputs of %d constant layers are computed anew in every epoch, because the training texts change: "
+            "TrainingOptions(augmentation=None) would compute them once.",
+            n_layers,
+        )
         return run
     budget = run.options.cache_memory
     train_rows = cached(run.train, n_layers, budget, device, run.precision)
@@ -179,6 +186,7 @@ class _Loop:
         """Run the rest of the current epoch."""
         position = self.state.position
         self._train_mode()
+        self.stepper.dataset = self.run.train.epoch(position.epoch)
         steps = self._epoch_steps(position.epoch)
         marks = self._evaluation_marks()
         while position.batch < len(steps):
@@ -199,7 +207,7 @@ class _Loop:
     def _epoch_steps(self, epoch: int) -> list[list[Rows]]:
         """Return this process's batches of each optimizer step of an epoch; the same in every run of a seed."""
         generator = np.random.default_rng([self.run.seed, epoch])
-        batches = shuffled_batches(self.run.train.lengths, self.run.options.batch_size, generator)
+        batches = shuffled_batches(self.stepper.dataset.lengths, self.run.options.batch_size, generator)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         per_step = self.run.options.gradient_accumulation * world
         # Every process must take part in every step: the last step is filled up from the start of the epoch.

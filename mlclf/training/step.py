@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -30,8 +30,6 @@ class Stepper:
         Scales and synchronises gradients.
     model : nn.Module
         The network as the accelerator prepared it; maps a batch to one loss a sample.
-    dataset : EncodedDataset
-        Where batches come from.
     weights : ndarray of float32, shape (n_samples,)
         Weight of each sample in the loss.
     optimizers : Optimizers
@@ -42,16 +40,21 @@ class Stepper:
         Gradient clipping.
     splits : int
         Parts that each batch is cut into; doubled whenever memory runs out.
+
+    Attributes
+    ----------
+    dataset : EncodedDataset
+        Where batches come from; set for each epoch.
     """
 
     accelerator: Accelerator
     model: nn.Module
-    dataset: EncodedDataset
     weights: NDArray[np.float32]
     optimizers: Optimizers
     penalty: Callable[[], Tensor | None]
     max_grad_norm: float | None
     splits: int = 1
+    dataset: EncodedDataset = field(init=False)
 
     def step(self, batches: list[Rows]) -> float:
         """Learn from some batches at once and return the mean loss of their samples.
