@@ -7,7 +7,7 @@ out: every product is added in place to what it belongs to, and nothing is compu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,9 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
     other types, compilation and tracing take peft's own way. Parameters, merging and saving are peft's in any case.
     """
 
+    # What conversion gave, and what it was made from.
+    _kept: tuple[tuple[int, int, torch.dtype], Tensor] | None = None
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return base layer and update of the input, shape (..., out_features)."""
         base = self.base_layer
@@ -93,9 +96,29 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
             return out
         down, up = self.lora_A[adapter].weight, self.lora_B[adapter].weight
         result: Tensor = LowRankUpdate.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            x.to(dtype), base.weight, base.bias, down, up, self.scaling[adapter]
+            x.to(dtype), self._weight_in(dtype, base), base.bias, down, up, self.scaling[adapter]
         )
         return result
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; outside training nothing is kept beside the weights themselves."""
+        self._kept = None
+        super().train(mode)
+        return self
+
+    def _weight_in(self, dtype: torch.dtype, base: nn.Linear) -> Tensor:
+        """Return the frozen weight in the type of the arithmetic, converted once and kept while a processor trains.
+
+        It is the same in every step, and converting it took a tenth of one.
+        """
+        weight: Tensor = base.weight
+        if weight.dtype == dtype or not self.training or weight.device.type != "cpu":
+            return weight
+        # A weight that is written to counts its versions; one that is replaced is another tensor.
+        key = (id(weight), weight._version, dtype)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, weight.detach().to(dtype))
+        return self._kept[1]
 
     def _single_adapter(self, base: nn.Module) -> str | None:
         """Return the one active adapter if it is plain LoRA over a plain frozen layer."""
