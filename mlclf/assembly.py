@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mlclf.chaining.options import ChainOptions, StrategyChoice
+from mlclf.chaining.strategy import resolve_strategy
 from mlclf.exceptions import IncompatibleComponentsError
 from mlclf.interfaces import (
     Backbone,
@@ -15,7 +17,7 @@ from mlclf.interfaces import (
     StrategyCapabilities,
 )
 from mlclf.network import MultiLabelNetwork
-from mlclf.options import Options
+from mlclf.options import Options, TrainingOptions
 from mlclf.plugins import resolve
 from mlclf.plugins.spec import KINDS, Kind
 
@@ -43,14 +45,32 @@ class Parts:
 
     @property
     def names(self) -> dict[Kind, str]:
-        """Registered name of each component."""
-        return {kind: getattr(self, kind).component for kind in KINDS}
+        """What each component is called in messages: its registered name, or those of a chain's strategies."""
+        return {kind: " + ".join(names) for kind, names in self.components.items()}
+
+    @property
+    def components(self) -> dict[Kind, tuple[str, ...]]:
+        """Registered name of each component; of a chain, those of its strategies."""
+        return {
+            kind: options.names if isinstance(options, ChainOptions) else (options.component,)
+            for kind, options in self.options.items()
+        }
+
+    @property
+    def options(self) -> dict[Kind, Options]:
+        """Checked options of each component."""
+        return {kind: getattr(self, kind) for kind in KINDS}
+
+    @property
+    def strategy_capabilities(self) -> StrategyCapabilities:
+        """What the strategy declares under its options."""
+        return self.strategy_class(self.strategy).capabilities
 
 
-def resolve_parts(backbone: Component, strategy: Component, head: Component) -> Parts:
+def resolve_parts(backbone: Component, strategy: StrategyChoice, head: Component) -> Parts:
     """Find the three components and check their options and that they fit together.
 
-    Nothing is loaded.
+    Nothing is loaded. Several strategies in a list become a chain.
 
     Raises
     ------
@@ -62,11 +82,11 @@ def resolve_parts(backbone: Component, strategy: Component, head: Component) -> 
         If the components do not fit together.
     """
     _, backbone_class, backbone_options = resolve("backbone", backbone)
-    _, strategy_class, strategy_options = resolve("strategy", strategy)
+    strategy_class, strategy_options = resolve_strategy(strategy)
     _, head_class, head_options = resolve("head", head)
     parts = Parts(
         backbone=backbone_options.validated(),
-        strategy=strategy_options.validated(),
+        strategy=strategy_options,
         head=head_options.validated(),
         backbone_class=backbone_class,
         strategy_class=strategy_class,
@@ -88,7 +108,7 @@ def check_parts(parts: Parts) -> None:
     side = getattr(parts.backbone, "padding_side", parts.backbone_class.padding_side)
     names = parts.names
     declared: tuple[tuple[Kind, StrategyCapabilities | HeadCapabilities], ...] = (
-        ("strategy", parts.strategy_class(parts.strategy).capabilities),
+        ("strategy", parts.strategy_capabilities),
         ("head", parts.head_class.capabilities),
     )
     for kind, capabilities in declared:
@@ -107,6 +127,21 @@ def check_parts(parts: Parts) -> None:
         raise IncompatibleComponentsError(
             f"Head {names['head']!r} reads a text as a whole; window_stride of backbone {names['backbone']!r} splits "
             "it. Use window_stride=None."
+        )
+
+
+def check_training(parts: Parts, training: TrainingOptions) -> None:
+    """Check that the components allow what the training options ask for.
+
+    Raises
+    ------
+    IncompatibleComponentsError
+        If activations cannot be recomputed with this strategy.
+    """
+    if training.gradient_checkpointing and not parts.strategy_capabilities.gradient_checkpointing:
+        raise IncompatibleComponentsError(
+            f"Strategy {parts.names['strategy']!r} cannot be trained with recomputed activations. "
+            "Use TrainingOptions(gradient_checkpointing=False), and a smaller batch_size where memory is short."
         )
 
 
@@ -139,6 +174,16 @@ def build_network(
     head.check(statistics)
     backbone.load(replace(strategy.load_request(), weights=read_weights), folder)
     strategy.check(backbone)
+    _check_layers(parts, strategy, backbone)
     strategy.adapt(backbone)
     head.bind(backbone, statistics)
     return MultiLabelNetwork(backbone, head), strategy
+
+
+def _check_layers(parts: Parts, strategy: Strategy, backbone: Backbone) -> None:
+    """Refuse a backbone without a stack of layers, known once it is loaded, where the strategy declares a need."""
+    if strategy.capabilities.needs_layers and backbone.n_layers == 0:
+        raise IncompatibleComponentsError(
+            f"Strategy {parts.names['strategy']!r} needs a stack of layers, and backbone {parts.names['backbone']!r} "
+            "has none: its layers share weights (ALBERT) or cannot be told apart. Use strategy='full' or 'lora'."
+        )

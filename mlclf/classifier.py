@@ -12,8 +12,9 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 
-from mlclf.assembly import resolve_parts
+from mlclf.assembly import check_training, resolve_parts
 from mlclf.bundle.store import AllowedPlugins, load_model, save_model
+from mlclf.chaining.options import StrategyChoice
 from mlclf.choosing import AutoChoice, settle
 from mlclf.estimator_params import NestedOptionsMixin
 from mlclf.fitting import Plan, Rows, fit_model, split_validation
@@ -41,8 +42,9 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
     ----------
     backbone : str or Options, default="bert"
         What reads the text: a component name (``"bert"``, ``"minilm:l6"``) or options (``BertOptions(model=...)``).
-    strategy : str or Options, default="lora"
-        Which weights learn. ``"auto"`` is replaced by one that suits rows, backbone, memory and deployment.
+    strategy : str, Options or list of these, default="lora"
+        Which weights learn; several strategies in a list are trained together on one backbone. ``"auto"`` is replaced
+        by one that suits rows, backbone, memory and deployment.
     head : str or Options, default="bce"
         How labels come out.
     training : TrainingOptions or None
@@ -95,7 +97,7 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
     def __init__(
         self,
         backbone: str | Options = "bert",
-        strategy: str | Options = "lora",
+        strategy: StrategyChoice = "lora",
         head: str | Options = "bce",
         *,
         training: TrainingOptions | None = None,
@@ -283,6 +285,7 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
         else:
             rows, held_out = split_validation(rows, self.validation, seed)
         parts, choice = settle(parts, len(rows.texts), device, self.verbose)
+        check_training(parts, training)
         plan = Plan(
             parts=parts,
             labels=labels,

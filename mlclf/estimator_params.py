@@ -6,6 +6,7 @@ from typing import Any, Self, cast
 
 from sklearn.base import BaseEstimator
 
+from mlclf.chaining.options import chain_options
 from mlclf.exceptions import OptionsError
 from mlclf.options import Options, TrainingOptions
 from mlclf.plugins import resolve
@@ -17,13 +18,16 @@ _COMPONENTS = ("backbone", "strategy", "head")
 class NestedOptionsMixin(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Reads and sets options inside components, as scikit-learn's nested estimators do.
 
-    A component given by name is turned into its default options when one of its options is set. Options objects are
-    replaced, never changed, so that a search leaks nothing into the caller's objects; values are checked in ``fit``,
-    so that one bad candidate costs a search that candidate only.
+    A component given by name is turned into its default options when one of its options is set, and a list of
+    strategies into :class:`mlclf.chaining.options.ChainOptions`. Options objects are replaced, never changed, so that
+    a search leaks nothing into the caller's objects; values are checked in ``fit``, so that one bad candidate costs a
+    search that candidate only.
     """
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``<component>__<option>`` reaches into a component.
+
+        In a chain of strategies, ``strategy__<name>__<option>`` reaches into one of them.
 
         Parameters
         ----------
@@ -44,7 +48,7 @@ class NestedOptionsMixin(BaseEstimator):  # type: ignore[misc]  # scikit-learn s
         nested = {name: value for name, value in params.items() if "__" in name}
         # Whole components first: a grid over {"strategy": [...], "strategy__r": [...]} sets both at once.
         super().set_params(**{name: value for name, value in params.items() if name not in nested})
-        for name, value in nested.items():
+        for name, value in sorted(nested.items(), key=lambda item: item[0].count("__")):
             part, _, option = name.partition("__")
             setattr(self, part, self._options_of(part).replace(**{option: value}))
         return self
@@ -54,9 +58,11 @@ class NestedOptionsMixin(BaseEstimator):  # type: ignore[misc]  # scikit-learn s
         valid = (*_COMPONENTS, "training")
         if part not in valid:
             raise OptionsError(f"{part!r} has no options to set. Parameters with options: {', '.join(valid)}.")
-        value: str | Options | None = getattr(self, part)
+        value: Any = getattr(self, part)
         if isinstance(value, Options):
             return value
         if part == "training":
             return TrainingOptions()
+        if part == "strategy" and isinstance(value, list | tuple):
+            return chain_options(value)
         return resolve(cast(Kind, part), cast(str, value))[2]

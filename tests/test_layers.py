@@ -49,7 +49,7 @@ LEVELS: list[set[str]] = [
     {"interfaces", "losses"},
     {"batching", "plugins"},
     {"backbones", "heads", "strategies"},
-    {"assembly", "inference", "network", "training"},
+    {"assembly", "chaining", "inference", "network", "training"},
     {"choosing", "model", "strategy_table"},
     {"bundle", "fitting", "onnx"},
     {"classifier", "estimator_params", "inputs", "predictions", "testing"},

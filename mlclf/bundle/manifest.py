@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mlclf.exceptions import BundleDamagedError, BundleError, BundleVersionError
 from mlclf.files import check_replaceable, sha256
+from mlclf.plugins.spec import KINDS, Kind
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+
+# Stands where a strategy's name does if several form a chain; no component can have it, as it is not registered.
+CHAIN_NAME = "chain"
 
 # Every file that a bundle may hold beside its manifest. Names outside the list are refused, so that no manifest can
 # point outside its folder.
@@ -32,6 +36,12 @@ class ComponentEntry(_Part):
 
     name: str = Field(max_length=100)
     options: dict[str, Any]
+
+
+class ChainEntry(_Part):
+    """Options of a chain of strategies: its parts, which are no chains themselves."""
+
+    parts: list[ComponentEntry] = Field(min_length=2, max_length=20)
 
 
 class SourceEntry(_Part):
@@ -69,7 +79,8 @@ class Manifest(_Part):
     mlclf : str
         Version that wrote the folder.
     components : dict of str to ComponentEntry
-        ``backbone``, ``strategy`` and ``head``.
+        ``backbone``, ``strategy`` and ``head``. A chain of strategies has the name ``chain``, and in its options the
+        names and options of its parts.
     plugins : list of dict
         Plugins that the components come from.
     labels : list of str or int
@@ -95,7 +106,7 @@ class Manifest(_Part):
 
     format_version: int
     mlclf: str
-    components: dict[Literal["backbone", "strategy", "head"], ComponentEntry]
+    components: dict[Kind, ComponentEntry]
     plugins: list[Mapping[str, Any]]
     labels: list[Annotated[str, Field(strict=True)] | Annotated[int, Field(strict=True)]] = Field(min_length=1)
     y_format: FormatEntry
@@ -117,6 +128,27 @@ class Manifest(_Part):
             counts = f"{len(self.labels)}, {len(self.positives)} and {len(self.known)}"
             raise ValueError(f"labels, positives and known have {counts} entries")
         return self
+
+    @field_validator("components")
+    @classmethod
+    def _whole(cls, components: dict[Kind, ComponentEntry]) -> dict[Kind, ComponentEntry]:
+        """Refuse a missing component, and a chain whose parts are not two or more names with options."""
+        if len(components) < len(KINDS):
+            raise ValueError(f"there must be {', '.join(KINDS)}")
+        try:
+            _parts_of(components["strategy"])
+        except ValidationError:
+            raise ValueError("the parts of the chain of strategies are not names with options") from None
+        return components
+
+    def entries(self) -> dict[Kind, tuple[ComponentEntry, ...]]:
+        """Return the components of each kind: one, or the parts of a chain of strategies."""
+        return {kind: _parts_of(entry) for kind, entry in self.components.items()}
+
+
+def _parts_of(entry: ComponentEntry) -> tuple[ComponentEntry, ...]:
+    """Return the entries that an entry stands for."""
+    return tuple(ChainEntry.model_validate(entry.options).parts) if entry.name == CHAIN_NAME else (entry,)
 
 
 def read_manifest(folder: Path) -> Manifest:

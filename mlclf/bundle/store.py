@@ -34,8 +34,8 @@ from mlclf.interfaces import LabelStatistics, Strategy
 from mlclf.labels import LabelSpace, YFormat
 from mlclf.model import Model
 from mlclf.network import MultiLabelNetwork
-from mlclf.options import TrainingOptions
-from mlclf.plugins import provenance, require, resolve
+from mlclf.options import Options, TrainingOptions
+from mlclf.plugins import Kind, provenance, require, resolve
 from mlclf.thresholds import Thresholds
 from mlclf.training.history import History
 
@@ -110,7 +110,7 @@ def load_model(
     manifest = read_manifest(source)
     require(
         manifest.plugins,
-        {kind: entry.name for kind, entry in manifest.components.items()},
+        {kind: tuple(entry.name for entry in entries) for kind, entries in manifest.entries().items()},
         allow_plugins=allow_plugins,
         allow_version_mismatch=allow_plugin_version_mismatch,
     )
@@ -203,27 +203,27 @@ def _put(own: dict[str, Tensor], path: Path) -> None:
 
 def _parts(manifest: Manifest) -> Parts:
     """Resolve the components that the manifest names."""
-    options = {}
-    for kind, entry in manifest.components.items():
-        try:
-            options[kind] = type(resolve(kind, entry.name)[2])(**entry.options)
-        except OptionsError as error:
-            raise BundleDamagedError(
-                f"The manifest's options of {kind} {entry.name!r} are not valid: {error}"
-            ) from error
-    return resolve_parts(options["backbone"], options["strategy"], options["head"])
+    options = {kind: [_options(kind, entry) for entry in entries] for kind, entries in manifest.entries().items()}
+    return resolve_parts(options["backbone"][0], options["strategy"], options["head"][0])
+
+
+def _options(kind: Kind, entry: ComponentEntry) -> Options:
+    """Return the options that an entry of the manifest holds."""
+    try:
+        return type(resolve(kind, entry.name)[2])(**entry.options)
+    except OptionsError as error:
+        raise BundleDamagedError(f"The manifest's options of {kind} {entry.name!r} are not valid: {error}") from error
 
 
 def _manifest(model: Model, work: Path, *, included: bool) -> Manifest:
-    names = model.parts.names
     return Manifest(
         format_version=FORMAT_VERSION,
         mlclf=__version__,
         components={
-            kind: ComponentEntry(name=name, options=getattr(model.parts, kind).model_dump(mode="json"))
-            for kind, name in names.items()
+            kind: ComponentEntry(name=options.component, options=options.model_dump(mode="json"))
+            for kind, options in model.parts.options.items()
         },
-        plugins=list(provenance(names)),
+        plugins=list(provenance(model.parts.components)),
         labels=list(model.labels.names),
         y_format=FormatEntry(**asdict(model.y_format)),
         positives=model.statistics.positives.tolist(),

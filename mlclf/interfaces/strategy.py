@@ -77,7 +77,8 @@ class Strategy(ABC):
 
     The life of a strategy: ``load_request`` -> (backbone loads) -> ``check`` -> ``adapt`` -> ``initialise`` (in a
     fit only) -> ``parameter_groups`` -> training -> ``finish`` -> ``state`` -> ``merge`` or ``detach``. A strategy
-    never contains a training loop.
+    never contains a training loop, and it keeps nothing of a backbone in itself: it is also given copies of the one
+    that it adapted.
 
     Parameters
     ----------
@@ -227,6 +228,14 @@ class Strategy(ABC):
         """
         if self.capabilities.merge == "no":
             raise NotMergeableError(f"Strategy {self.options.component!r} cannot be merged into plain weights.")
+
+    def merge_partially(self, backbone: Backbone) -> None:
+        """Merge as far as possible: what no plain weights express stays in ``backbone.model`` as modules.
+
+        For an export, which takes either. The default merges all or nothing, as ``capabilities.merge`` says.
+        """
+        if self.capabilities.merge != "no":
+            self.merge(backbone)
 
     def detach(self, backbone: Backbone) -> None:
         """Take everything out that was injected: ``backbone.model`` is again what was loaded, bit for bit.

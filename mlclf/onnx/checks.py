@@ -75,7 +75,7 @@ def check_parts(parts: Parts) -> None:
         Naming the component, the reason, and what to use instead.
     """
     _refuse_declared("backbone", parts.names["backbone"], parts.backbone_class.exportable)
-    _refuse_declared("strategy", parts.names["strategy"], parts.strategy_class.capabilities.export)
+    _refuse_declared("strategy", parts.names["strategy"], parts.strategy_capabilities.export)
     _refuse_declared("head", parts.names["head"], parts.head_class.capabilities.export)
     if not issubclass(parts.head_class, LogitsHead):
         raise IncompatibleComponentsError(

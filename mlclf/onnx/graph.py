@@ -115,9 +115,8 @@ def merged_copy(network: MultiLabelNetwork, strategy: Strategy) -> MultiLabelNet
         If a strategy that declares that it can merge cannot merge these weights.
     """
     twin = _copy_to_processor(network).float().eval()
-    if strategy.capabilities.merge != "no":
-        with torch.no_grad():
-            strategy.merge(twin.backbone)
+    with torch.no_grad():
+        strategy.merge_partially(twin.backbone)
     return twin.float().eval().requires_grad_(False)
 
 

@@ -7,8 +7,8 @@ lead only to installed and enabled entry points, and nothing is ever installed.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeAlias
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -27,6 +27,9 @@ from mlclf.plugins.manager import PluginManager
 from mlclf.plugins.records import PROBLEMS, PluginLoadWarning, PluginRecord
 from mlclf.plugins.registry import find_component, get_manager
 from mlclf.plugins.spec import KINDS, LOCAL_ID, Kind, is_component_name, is_plugin_id, plugin_id_of
+
+# Component names by kind; several where strategies form a chain.
+Components: TypeAlias = Mapping[Kind, str] | Mapping[Kind, tuple[str, ...]]
 
 _MAX_VERSION_LENGTH = 60
 
@@ -64,13 +67,14 @@ class PluginEntry(TypedDict):
 _ENTRIES = TypeAdapter(list[PluginEntry])
 
 
-def provenance(components: Mapping[Kind, str], *, manager: PluginManager | None = None) -> list[PluginEntry]:
+def provenance(components: Components, *, manager: PluginManager | None = None) -> list[PluginEntry]:
     """Return what a saved model must say about the plugins it uses.
 
     Parameters
     ----------
-    components : mapping of kind to str
-        Component names by kind, as ``{"backbone": "bert", "strategy": "lora", "head": "acme:attention"}``.
+    components : mapping of kind to str or tuple of str
+        Component names by kind, as ``{"backbone": "bert", "strategy": "lora", "head": "acme:attention"}``; a tuple
+        where there are several of a kind, as in a chain of strategies.
     manager : PluginManager or None
         Where plugins are looked up; None takes that of the process.
 
@@ -91,12 +95,12 @@ def provenance(components: Mapping[Kind, str], *, manager: PluginManager | None 
     []
     """
     manager = manager or get_manager()
-    return [_entry(manager.load(plugin_id), kinds) for plugin_id, kinds in sorted(_users(components).items())]
+    return [_entry(manager.load(plugin_id), uses) for plugin_id, uses in sorted(_users(components).items())]
 
 
 def require(
     entries: Iterable[Mapping[str, Any]],
-    components: Mapping[Kind, str],
+    components: Components,
     *,
     allow_plugins: Collection[str] | Literal["none"] | None = None,
     allow_version_mismatch: bool = False,
@@ -143,35 +147,43 @@ def require(
     _check_allow_plugins(allow_plugins)
     by_id = _checked(entries)
     _check_names(components)
-    for plugin_id, kinds in sorted(_users(components).items()):
+    for plugin_id, uses in sorted(_users(components).items()):
         if plugin_id not in by_id:
-            raise BundleDamagedError(f"The model uses {components[kinds[0]]!r} but lists no plugin {plugin_id!r}.")
-        need = f"this model needs plugin {plugin_id!r} ({', '.join(f'{k} {components[k]!r}' for k in kinds)})"
+            raise BundleDamagedError(f"The model uses {uses[0][1]!r} but lists no plugin {plugin_id!r}.")
+        need = f"this model needs plugin {plugin_id!r} ({', '.join(f'{kind} {name!r}' for kind, name in uses)})"
         _check_allowed(plugin_id, need, allow_plugins)
         _check_installed(by_id[plugin_id], need, manager, allow_version_mismatch)
-    for kind, name in components.items():
+    for kind, name in _each(components):
         if plugin_id_of(name) in (None, LOCAL_ID):
             find_component(kind, name, manager=manager)
 
 
-def _users(components: Mapping[Kind, str]) -> dict[str, list[Kind]]:
-    """Return the kinds that each plugin is used for."""
-    users: dict[str, list[Kind]] = {}
+def _each(components: Components) -> Iterator[tuple[Kind, str]]:
+    """Yield kind and name of every component, in the order of the kinds."""
     for kind in KINDS:
-        plugin_id = plugin_id_of(components[kind]) if kind in components else None
+        names = components.get(kind, ())
+        for name in (names,) if isinstance(names, str) else names:
+            yield kind, name
+
+
+def _users(components: Components) -> dict[str, list[tuple[Kind, str]]]:
+    """Return the components that come from each plugin."""
+    users: dict[str, list[tuple[Kind, str]]] = {}
+    for kind, name in _each(components):
+        plugin_id = plugin_id_of(name)
         if plugin_id not in (None, LOCAL_ID):
-            users.setdefault(str(plugin_id), []).append(kind)
+            users.setdefault(str(plugin_id), []).append((kind, name))
     return users
 
 
-def _entry(record: PluginRecord, kinds: list[Kind]) -> PluginEntry:
+def _entry(record: PluginRecord, uses: list[tuple[Kind, str]]) -> PluginEntry:
     """Return the entry of a loaded plugin, in a form that :func:`require` accepts."""
     entry: PluginEntry = {
         "id": record.id,
         "package": record.package,
         "version": record.version,
         "api": list(record.api or ()),
-        "used_for": kinds,
+        "used_for": list(dict.fromkeys(kind for kind, _ in uses)),
     }
     try:
         return _ENTRIES.validate_python([entry])[0]
@@ -191,10 +203,11 @@ def _checked(entries: Iterable[Mapping[str, Any]]) -> dict[str, PluginEntry]:
         raise BundleDamagedError(f"The model's list of plugins has an entry with a malformed {field!r}.") from None
 
 
-def _check_names(components: Mapping[Kind, str]) -> None:
-    for kind, name in components.items():
-        if kind not in KINDS or not isinstance(name, str) or not is_component_name(name):
-            raise BundleDamagedError("The model's components must be named 'name' or 'plugin:name', by kind.")
+def _check_names(components: Components) -> None:
+    if not set(components) <= set(KINDS) or not all(
+        isinstance(name, str) and is_component_name(name) for _, name in _each(components)
+    ):
+        raise BundleDamagedError("The model's components must be named 'name' or 'plugin:name', by kind.")
 
 
 def _check_allow_plugins(allowed: Collection[str] | str | None) -> None:

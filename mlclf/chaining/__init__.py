@@ -1,0 +1,1 @@
+"""Chaining: several strategies on one backbone, trained together."""
