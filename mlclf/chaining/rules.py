@@ -72,14 +72,13 @@ def _check_chains(part: Strategy) -> None:
 
 
 def _check_different(first: Strategy, second: Strategy) -> None:
-    """Refuse one method twice, also under two names: the second would be put into what the first injected."""
+    """Refuse one method twice, also under two names: both would take the same place in the model."""
     if _name(first) == _name(second):
         raise IncompatibleComponentsError(
             f"Strategy {_name(first)} stands twice in the chain. Name it once; its own options say how much it trains."
         )
     shared = set(type(first).__mro__) & set(type(second).__mro__)
-    # Only a component has options; a base class without them may well be shared.
-    if any(issubclass(method, Strategy) and hasattr(method, "Options") for method in shared):
+    if any(issubclass(method, Strategy) and method is not Strategy for method in shared):
         raise IncompatibleComponentsError(
             f"Strategies {_name(first)} and {_name(second)} are forms of one method and cannot be combined. Choose one."
         )

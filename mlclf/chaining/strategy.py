@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import tee
 from typing import Any, ClassVar
@@ -107,7 +107,9 @@ class ChainStrategy(Strategy):
     def adapt(self, backbone: Backbone) -> None:
         """Let the parts adapt the backbone in turn; each freezes what is not its own."""
         owned = []
-        for part in self.parts:
+        for number, part in enumerate(self.parts):
+            if number:
+                part.check(backbone)  # what came before it may have taken the place that it needs
             part.adapt(backbone)
             owned.append(learning(backbone.model))
         self.owned = names_of_each(backbone.model, owned, self.options.names)
@@ -116,9 +118,8 @@ class ChainStrategy(Strategy):
 
     def initialise(self, backbone: Backbone, batches: Iterable[Batch]) -> None:
         """Let each part find its start from the same training texts."""
-        for (part, alone), given in zip(self._alone(backbone), tee(batches, len(self.parts)), strict=True):
-            with alone:
-                part.initialise(backbone, given)
+        copies = iter(tee(batches, len(self.parts)))
+        self._change(backbone, lambda part: part.initialise(backbone, next(copies)))
 
     def parameter_groups(self, backbone: Backbone, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         """Return the groups of all parts.
@@ -156,12 +157,7 @@ class ChainStrategy(Strategy):
 
     def finish(self, backbone: Backbone) -> None:
         """Let each part reduce itself; what it keeps may have other names than what was trained."""
-        owned = []
-        for part, alone in self._alone(backbone):
-            with alone:
-                part.finish(backbone)
-                owned.append(learning(backbone.model))
-        self.owned = names_of_each(backbone.model, owned, self.options.names)
+        self._change(backbone, lambda part: part.finish(backbone))
 
     def state(self, backbone: Backbone) -> dict[str, Tensor]:
         """Return what all parts save."""
@@ -176,9 +172,8 @@ class ChainStrategy(Strategy):
                 f"The saved tensors of the strategies {self.options.names} do not fit: {len(unknown)} unknown "
                 f"{unknown[:3]}."
             )
-        for (part, alone), names in zip(self._alone(backbone), own, strict=True):
-            with alone:
-                part.load_state(backbone, {name: state[name] for name in names if name in state})
+        saved = ({name: state[name] for name in names if name in state} for names in own)
+        self._change(backbone, lambda part: part.load_state(backbone, next(saved)))
 
     def merge(self, backbone: Backbone) -> None:
         """Merge all parts, the last one first.
@@ -227,6 +222,15 @@ class ChainStrategy(Strategy):
         """Yield each part with a block in which nothing learns but what is its own."""
         for part, names in zip(self.parts, self.owned, strict=True):
             yield part, only_learning(backbone.model, names)
+
+    def _change(self, backbone: Backbone, change: Callable[[Strategy], None]) -> None:
+        """Do something with each part in turn, and note what is its own afterwards."""
+        owned = []
+        for part, alone in self._alone(backbone):
+            with alone:
+                change(part)
+                owned.append(learning(backbone.model))
+        self.owned = names_of_each(backbone.model, owned, self.options.names)
 
     def _states(self, backbone: Backbone) -> list[dict[str, Tensor]]:
         """Return what each part saves."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlclf.cli.config import COMPONENTS, ComponentConfig, TrainConfig
+from mlclf.cli.config import ComponentConfig, TrainConfig
+from mlclf.cli.merging import COMPONENTS
 from mlclf.exceptions import OptionsError
 from mlclf.hints import did_you_mean
 from mlclf.options import Options, TrainingOptions
@@ -42,9 +43,11 @@ def make_classifier(
     if given.get("classes") is None and classes is not None:
         given["classes"] = list(classes)
     for kind in COMPONENTS:
-        section: ComponentConfig = getattr(config, kind)
-        component = make_component(kind, section, default=getattr(MultiLabelClassifier(), kind))
-        given[kind] = component
+        section: ComponentConfig | list[ComponentConfig] = getattr(config, kind)
+        if isinstance(section, list):
+            given[kind] = [make_component(kind, part, default="") for part in section]
+        else:
+            given[kind] = make_component(kind, section, default=getattr(MultiLabelClassifier(), kind))
     return MultiLabelClassifier(training=TrainingOptions(**config.training), verbose=verbose, **given)
 
 

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from mlclf.cli.merging import COMPONENTS, section
 from mlclf.exceptions import OptionsError
 from mlclf.hints import did_you_mean
 from mlclf.options import TrainingOptions
-
-COMPONENTS = ("backbone", "strategy", "head")
 
 
 class DataConfig(BaseModel):
@@ -80,7 +79,7 @@ class TrainConfig(BaseModel):
     include_backbone : bool
         Also save pretrained weights that the strategy left alone.
     backbone, strategy, head : str or ComponentConfig
-        The components, by name or with options.
+        The components, by name or with options. Several strategies in a list are trained together.
     training : dict
         Options of :class:`mlclf.TrainingOptions`.
     classes : list of str or int, or None
@@ -103,7 +102,7 @@ class TrainConfig(BaseModel):
     out: str | None = None
     include_backbone: bool = False
     backbone: ComponentConfig = ComponentConfig()
-    strategy: ComponentConfig = ComponentConfig()
+    strategy: ComponentConfig | list[ComponentConfig] = ComponentConfig()
     head: ComponentConfig = ComponentConfig()
     training: dict[str, Any] = Field(default_factory=dict)
     classes: list[str] | list[int] | None = None
@@ -115,8 +114,15 @@ class TrainConfig(BaseModel):
 
     @field_validator(*COMPONENTS, mode="before")
     @classmethod
-    def _named(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+    def _named(cls, value: Any, info: ValidationInfo) -> Any:
+        return section(str(info.field_name), value)
+
+    @field_validator("strategy")
+    @classmethod
+    def _each_named(cls, value: ComponentConfig | list[ComponentConfig]) -> ComponentConfig | list[ComponentConfig]:
+        if isinstance(value, list) and not (value and all(part.name for part in value)):
+            raise ValueError("a list must hold at least one strategy, each with its name, such as [lora, adapter]")
+        return value
 
 
 # Keys that may follow each section's name; those of a component are known once the component is.
@@ -197,27 +203,6 @@ def assignment(text: str) -> dict[str, Any]:
     return dict(nested)
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two configurations as one; values of the second go before those of the first.
-
-    Sections are merged key by key. A component of another name brings its own options, so that those of the first
-    are left out.
-
-    Examples
-    --------
-    >>> merged({"strategy": {"name": "lora", "r": 8}}, {"strategy": {"r": 16}})
-    {'strategy': {'name': 'lora', 'r': 16}}
-    >>> merged({"strategy": {"name": "lora", "r": 8}}, {"strategy": "full"})
-    {'strategy': {'name': 'full'}}
-    """
-    result = dict(below)
-    for key, value in above.items():
-        old, new = _section(key, result.get(key)), _section(key, value)
-        mergeable = isinstance(old, dict) and isinstance(new, dict) and not _is_other_component(key, old, new)
-        result[key] = merged(old, new) if mergeable else new
-    return result
-
-
 def make_config(values: Mapping[str, Any]) -> TrainConfig:
     """Check a configuration.
 
@@ -240,10 +225,10 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
 def _refuse_unknown(values: Mapping[Any, Any], where: str) -> None:
     """Refuse keys that nothing reads."""
     _refuse_outside(values, TrainConfig.model_fields, where, "")
-    for section, known in _SECTIONS.items():
-        inner = values.get(section)
+    for name, known in _SECTIONS.items():
+        inner = values.get(name)
         if isinstance(inner, dict):
-            _refuse_outside(inner, known, where, f"{section}.")
+            _refuse_outside(inner, known, where, f"{name}.")
 
 
 def _refuse_outside(values: Mapping[Any, Any], known: Iterable[str], where: str, prefix: str) -> None:
@@ -253,16 +238,6 @@ def _refuse_outside(values: Mapping[Any, Any], known: Iterable[str], where: str,
                 f"{where}: there is no key {prefix + str(key)!r}.{did_you_mean(str(key), known)} "
                 f"Keys{f' of {prefix[:-1]}' if prefix else ''}: {', '.join(known)}."
             )
-
-
-def _section(key: str, value: Any) -> Any:
-    """Write a component that is given by name alone as a section."""
-    return {"name": value} if key in COMPONENTS and isinstance(value, str) else value
-
-
-def _is_other_component(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Return whether the second section names another component than the first."""
-    return key in COMPONENTS and "name" in old and "name" in new and new["name"] != old["name"]
 
 
 def _value(text: str) -> Any:

@@ -11,7 +11,8 @@ import typer
 
 from mlclf.bundle.manifest import check_target
 from mlclf.cli.build import make_classifier
-from mlclf.cli.config import DataConfig, TrainConfig, assignment, make_config, merged, read_config
+from mlclf.cli.config import DataConfig, TrainConfig, assignment, make_config, read_config
+from mlclf.cli.merging import merged
 from mlclf.cli.options import Device, IndicatorColumns, Json, LabelColumn, LabelSeparator, TextColumn
 from mlclf.cli.output import messages_to_stderr, results_only, write_json
 from mlclf.datasets import Dataset, load
@@ -25,7 +26,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder to save the model in.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML or JSON file; options given here go before it.")] = None,
     backbone: Annotated[str | None, typer.Option(help="What reads the text, such as bert or minilm:l6.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="Which weights learn, such as lora or full.")] = None,
+    strategy: Annotated[
+        list[str] | None, typer.Option(help="Which weights learn, such as lora or full; give it twice to combine two.")
+    ] = None,
     head: Annotated[str | None, typer.Option(help="How labels come out, such as bce.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -57,7 +60,7 @@ def train(
             indicator_columns=indicator_columns or None,
         ),
         "training": _without_none(checkpoint_dir=checkpoint_dir, resume_from=resume_from),
-        **_without_none(out=out, backbone=backbone, strategy=strategy, head=head, device=device),
+        **_without_none(out=out, backbone=backbone, strategy=_one_or_more(strategy), head=head, device=device),
     }
     with results_only() as results, messages_to_stderr(logging.ERROR if quiet else logging.INFO):
         summary = run(_configuration(config, settings or [], given), verbose=0 if quiet else 1)
@@ -113,6 +116,11 @@ def _configuration(file: Path | None, settings: list[str], given: dict[str, Any]
     for setting in settings:
         values = merged(values, assignment(setting))
     return make_config(values)
+
+
+def _one_or_more(names: list[str] | None) -> list[str] | str | None:
+    """Return a name that was given once as that name."""
+    return names[0] if names and len(names) == 1 else names or None
 
 
 def _without_none(**values: Any) -> dict[str, Any]:
