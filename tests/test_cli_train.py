@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
+from chain_kit import register
 from typer.testing import CliRunner
 
 import mlclf
@@ -18,6 +19,7 @@ from mlclf.cli.app import app
 from mlclf.datasets import make_feedback, save_jsonl
 from mlclf.exceptions import NonFiniteLossError, TrainingInterrupted
 from mlclf.options import TrainingOptions
+from mlclf.strategies.lora import LoraOptions
 
 NAMES = ["joy", "fear", "anger"]
 
@@ -338,3 +340,62 @@ def test_failed_run_gets_one_message_and_with_debug_a_traceback(
     arguments = ["train", str(data), "--out", str(tmp_path / "model")]
     assert f"Error: {error}" in run(*arguments, status=2).stderr
     assert CliRunner().invoke(app, ["--debug", *arguments]).exception is error
+
+
+def test_a_strategy_given_twice_is_a_chain(fake: type[FakeClassifier], data: Path, tmp_path: Path) -> None:
+    register()
+    classifier = run_train(fake, data, "--out", tmp_path / "m", "--strategy", "lora", "--strategy", "local:shift")
+    assert classifier.given["strategy"] == ["lora", "local:shift"]
+    alone = run_train(fake, data, "--out", tmp_path / "m2", "--strategy", "lora")
+    assert alone.given["strategy"] == "lora"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], [LoraOptions(r=8), "local:shift"]),
+        (["--set", "strategy.lora.r=4"], [LoraOptions(r=4), "local:shift"]),
+        (["--strategy", "lora", "--strategy", "local:scale"], [LoraOptions(r=8), "local:scale"]),
+        (["--strategy", "full"], "full"),
+        (["--set", "strategy=[lora]"], [LoraOptions(r=8)]),
+    ],
+)
+def test_a_chain_in_a_file_gives_way_to_options(
+    fake: type[FakeClassifier],
+    data: Path,
+    tmp_path: Path,
+    write: Callable[[str, str], Path],
+    arguments: list[str],
+    expected: Any,
+) -> None:
+    register()
+    file = write("c.yaml", "strategy: [{name: lora, r: 8}, local:shift]")
+    classifier = run_train(fake, data, "--out", tmp_path / "model", "--config", file, *arguments)
+    assert classifier.given["strategy"] == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        ("strategy: [lora, local:shift]", ["--set", "strategy.r=4"], "say of which one 'r' is an option, such as"),
+        ("strategy: [lora, {r: 8}]", [], "strategy: a list must hold at least one strategy, each with its name"),
+        ("strategy: []", [], "strategy: a list must hold at least one strategy"),
+        ("strategy: [lora, 3]", [], "strategy: a list must hold at least one strategy"),
+        ("strategy: [{name: lora, rank: 8}, local:shift]", [], "strategy 'lora' has no option 'rank'."),
+        ("head: [bce, bce]", [], "head: input should be a valid dictionary"),
+    ],
+)
+def test_a_wrong_chain_gets_one_message(
+    fake: type[FakeClassifier],
+    data: Path,
+    tmp_path: Path,
+    write: Callable[[str, str], Path],
+    content: str,
+    arguments: list[str],
+    message: str,
+) -> None:
+    register()
+    file = write("c.yaml", content)
+    result = run("train", data, "--out", tmp_path / "model", "--config", file, *arguments, status=2)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

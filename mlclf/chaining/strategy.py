@@ -149,11 +149,12 @@ class ChainStrategy(Strategy):
 
     def penalty(self, backbone: Backbone) -> Tensor | None:
         """Return the sum of the parts' penalties."""
-        total: Tensor | None = None
-        for part in self.parts:
-            penalty = part.penalty(backbone)
-            total = penalty if total is None or penalty is None else total + penalty
-        return total
+        penalties = []
+        for part, alone in self._alone(backbone):
+            with alone:
+                penalties.append(part.penalty(backbone))
+        wanted = [penalty for penalty in penalties if penalty is not None]
+        return torch.stack(wanted).sum() if wanted else None
 
     def finish(self, backbone: Backbone) -> None:
         """Let each part reduce itself; what it keeps may have other names than what was trained."""

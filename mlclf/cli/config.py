@@ -115,12 +115,18 @@ class TrainConfig(BaseModel):
     @field_validator(*COMPONENTS, mode="before")
     @classmethod
     def _named(cls, value: Any, info: ValidationInfo) -> Any:
-        return section(str(info.field_name), value)
+        found = section(str(info.field_name), value)
+        if not isinstance(found, dict | list | ComponentConfig):
+            raise ValueError("input should be a valid dictionary or a name")
+        return found
 
-    @field_validator("strategy")
+    @field_validator("strategy", mode="before")
     @classmethod
-    def _each_named(cls, value: ComponentConfig | list[ComponentConfig]) -> ComponentConfig | list[ComponentConfig]:
-        if isinstance(value, list) and not (value and all(part.name for part in value)):
+    def _each_named(cls, value: Any) -> Any:
+        """Refuse a list with something else than strategies by name, with or without options."""
+        parts = value if isinstance(value, list) else []
+        named = [isinstance(part, str) or (isinstance(part, dict) and bool(part.get("name"))) for part in parts]
+        if isinstance(value, list) and not (named and all(named)):
             raise ValueError("a list must hold at least one strategy, each with its name, such as [lora, adapter]")
         return value
 
@@ -215,11 +221,16 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
         lines = [
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg'][0].lower()}{item['msg'][1:]}, "
+            f"{'.'.join(str(part) for part in item['loc'])}: {_lower(item['msg'].removeprefix('Value error, '))}, "
             f"got {item['input']!r}."
             for item in error.errors()
         ]
         raise OptionsError("The configuration has wrong values.\n" + "\n".join(lines)) from error
+
+
+def _lower(sentence: str) -> str:
+    """Write a sentence with a small first letter."""
+    return sentence[0].lower() + sentence[1:]
 
 
 def _refuse_unknown(values: Mapping[Any, Any], where: str) -> None:

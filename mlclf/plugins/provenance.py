@@ -161,8 +161,8 @@ def require(
 def _each(components: Components) -> Iterator[tuple[Kind, str]]:
     """Yield kind and name of every component, in the order of the kinds."""
     for kind in KINDS:
-        names = components.get(kind, ())
-        for name in (names,) if isinstance(names, str) else names:
+        names: str | tuple[str, ...] = components.get(kind, ())
+        for name in names if isinstance(names, tuple) else (names,):
             yield kind, name
 
 
