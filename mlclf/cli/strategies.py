@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlclf.cli.build import make_component
-from mlclf.cli.config import TrainConfig, assignment, make_config, merged
+from mlclf.cli.config import TrainConfig, assignment, make_config
+from mlclf.cli.merging import merged
 from mlclf.cli.options import Json
 from mlclf.cli.output import messages_to_stderr, results_only, write_json
 from mlclf.exceptions import OptionsError
