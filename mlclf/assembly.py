@@ -107,9 +107,10 @@ def check_parts(parts: Parts) -> None:
     family = parts.backbone_class.family
     side = getattr(parts.backbone, "padding_side", parts.backbone_class.padding_side)
     names = parts.names
+    head = parts.head_class(parts.head).capabilities
     declared: tuple[tuple[Kind, StrategyCapabilities | HeadCapabilities], ...] = (
         ("strategy", parts.strategy_capabilities),
-        ("head", parts.head_class.capabilities),
+        ("head", head),
     )
     for kind, capabilities in declared:
         if family not in capabilities.families:
@@ -123,7 +124,7 @@ def check_parts(parts: Parts) -> None:
                 f"{kind.capitalize()} {names[kind]!r} needs padding on the {capabilities.padding}; "
                 f"backbone {names['backbone']!r} pads on the {side}."
             )
-    if getattr(parts.backbone, "window_stride", None) is not None and not parts.head_class.capabilities.windows:
+    if getattr(parts.backbone, "window_stride", None) is not None and not head.windows:
         raise IncompatibleComponentsError(
             f"Head {names['head']!r} reads a text as a whole; window_stride of backbone {names['backbone']!r} splits "
             "it. Use window_stride=None."
@@ -172,7 +173,8 @@ def build_network(
         parts.head_class(parts.head),
     )
     head.check(statistics)
-    backbone.load(replace(strategy.load_request(), weights=read_weights), folder)
+    request = replace(strategy.load_request(), weights=read_weights, vocabulary=head.capabilities.vocabulary)
+    backbone.load(request, folder)
     strategy.check(backbone)
     _check_layers(parts, strategy, backbone)
     strategy.adapt(backbone)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -16,6 +16,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from transformers.utils import logging as transformers_logging
 
 from mlclf.backbones.dropout import replace_dropout
+from mlclf.backbones.vocabulary import VocabularyHead
 from mlclf.exceptions import BackboneLoadError
 from mlclf.interfaces import LoadRequest
 
@@ -110,8 +111,8 @@ def build_model(
     folder: Path | None,
     request: LoadRequest,
     attention_for: Callable[[type[PreTrainedModel]], str],
-) -> PreTrainedModel:
-    """Return the model without a language-modelling head, in evaluation mode, with this package's dropout.
+) -> tuple[PreTrainedModel, VocabularyHead | None]:
+    """Build a model in evaluation mode, with this package's dropout.
 
     Parameters
     ----------
@@ -120,16 +121,23 @@ def build_model(
     folder : Path or None
         Folder with safetensors weights; None starts from random weights.
     request : LoadRequest
-        Type and quantisation of the weights.
+        Type and quantisation of the weights, and whether the output layer over the vocabulary is wanted.
     attention_for : callable
         Returns the name of the attention function for a class of models.
+
+    Returns
+    -------
+    model : PreTrainedModel
+        Without a language-modelling head.
+    vocabulary : VocabularyHead or None
+        That head, where it was asked for.
 
     Raises
     ------
     BackboneLoadError
         If weights are missing or do not fit.
     """
-    kind = _model_class(config)
+    kind = _language_model_class(config) if request.vocabulary else _model_class(config)
     extra = _without_pooler(kind)
     with _quiet():
         if folder is None:
@@ -139,7 +147,12 @@ def build_model(
             extra["attn_implementation"] = attention_for(kind)
             model = _read_weights(kind, config, folder, request, extra)
     replace_dropout(model)
-    return model.eval()
+    model.eval()
+    if not request.vocabulary:
+        return model, None
+    layers = cast(PreTrainedModel, model.base_model)
+    vocabulary = VocabularyHead(model)
+    return layers.requires_grad_(True), vocabulary
 
 
 def count_weights(config: PreTrainedConfig) -> int:
@@ -176,14 +189,33 @@ def _read_weights(
     if missing := sorted(report["missing_keys"]):
         raise BackboneLoadError(
             f"The weights in {str(folder)!r} lack {len(missing)} tensors of {kind.__name__}, such as {missing[0]!r}: "
-            "they are of another architecture than config.json says, or incomplete."
+            f"{_why_missing(request)}."
         )
     return model
+
+
+def _why_missing(request: LoadRequest) -> str:
+    why = "they are of another architecture than config.json says, or incomplete"
+    if not request.vocabulary:
+        return why
+    return f"{why}, or saved without the output layer over the vocabulary that the head needs"
 
 
 def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     found = MODEL_MAPPING[type(config)]
     kind: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
+    return kind
+
+
+def _language_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """Return the class with an output layer over the vocabulary: causal for causal models, masked for encoders."""
+    mapping = MODEL_FOR_CAUSAL_LM_MAPPING if is_causal(type(config)) else MODEL_FOR_MASKED_LM_MAPPING
+    if type(config) not in mapping:
+        raise BackboneLoadError(
+            f"The architecture {config.model_type!r} has no output layer over its vocabulary in transformers, and the "
+            "chosen head needs one. Choose another head, such as head='bce', or another model."
+        )
+    kind: type[PreTrainedModel] = mapping[type(config)]
     return kind
 
 

@@ -146,7 +146,7 @@ class PretrainedBackbone(Backbone):
             max_length=self._max_length(config, request.reserved_length),
             window_stride=self.options.window_stride,
         )
-        self.model = build_model(config, weights, request, self.attention_for)
+        self.model, self.vocabulary = build_model(config, weights, request, self.attention_for)
         self.hidden_size = int(config.hidden_size)
         self.pooling = make_pooling(self.pooling_name, self.hidden_size)
         self._explore(int(config.num_hidden_layers))

@@ -177,8 +177,14 @@ def _head_tensors(network: MultiLabelNetwork) -> dict[str, Tensor]:
 
 def _other_weights(network: MultiLabelNetwork, strategy_state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the backbone's tensors that the strategy does not save, each once where layers share it."""
-    tensors = [*network.backbone.model.named_parameters(), *network.backbone.model.named_buffers()]
-    persistent = set(network.backbone.model.state_dict())
+    model, vocabulary = network.backbone.model, network.backbone.vocabulary
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    persistent = set(model.state_dict())
+    if vocabulary is not None:
+        shared = {id(tensor) for _, tensor in tensors}
+        own = [*vocabulary.named_parameters(), *vocabulary.named_buffers()]
+        tensors += [(f"vocabulary.{name}", tensor) for name, tensor in own if id(tensor) not in shared]
+        persistent |= {f"vocabulary.{name}" for name in vocabulary.state_dict()}
     return {name: t.detach() for name, t in tensors if name in persistent and name not in strategy_state}
 
 

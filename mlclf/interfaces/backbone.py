@@ -54,12 +54,15 @@ class LoadRequest:
         False builds the architecture without reading weights: they will be put in from a saved model.
     reserved_length : int
         Positions of the model that the strategy's virtual tokens take: texts may be so many tokens shorter.
+    vocabulary : bool
+        Whether the head needs the model's output layer over its vocabulary.
     """
 
     dtype: torch.dtype = torch.float32
     quantization: Any = None
     weights: bool = True
     reserved_length: int = 0
+    vocabulary: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,9 @@ class Backbone(nn.Module, ABC):
         Maps ``(tokens, mask)`` to ``(n_rows, hidden)``; what it learns is trained and saved with the head.
     encoder : TextEncoder
         Tokenizer with this backbone's length rule; set by ``load``.
+    vocabulary : nn.Module or None
+        Maps states ``(n, hidden)`` and, on request, token ids to logits ``(n, n_tokens)``; set by ``load`` where it
+        was asked for. It is frozen but for weights that it shares with ``model``.
 
     Examples
     --------
@@ -138,11 +144,13 @@ class Backbone(nn.Module, ABC):
     pad_id: int
     padding_side: PaddingSide = "right"
     encoder: TextEncoder
+    vocabulary: nn.Module | None
     window_aggregation: Literal["max", "mean"] = "max"
 
     def __init__(self, options: OptionsBase) -> None:
         super().__init__()
         self.options = options
+        self.vocabulary = None
 
     @abstractmethod
     def load(self, request: LoadRequest, folder: Path | None = None) -> None:

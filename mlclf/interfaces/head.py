@@ -42,6 +42,8 @@ class HeadCapabilities:
         Whether it can be exported to ONNX.
     zero_shot : bool
         Whether it is usable before ``fit``.
+    vocabulary : bool
+        Whether it needs the backbone's output layer over the vocabulary.
     """
 
     families: frozenset[Family] = frozenset({"encoder", "causal-lm", "masked-lm", "other"})
@@ -52,6 +54,7 @@ class HeadCapabilities:
     windows: bool = True
     export: bool = True
     zero_shot: bool = False
+    vocabulary: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,15 @@ class Head(nn.Module, ABC):
     ----------
     options : Options
         An object of the class named in ``Options``.
+
+    Attributes
+    ----------
+    capabilities : HeadCapabilities
+        What it declares; an object may declare something else than its class where that depends on options.
     """
 
     Options: ClassVar[type[OptionsBase]]
-    capabilities: ClassVar[HeadCapabilities] = HeadCapabilities()
+    capabilities: HeadCapabilities = HeadCapabilities()
 
     def __init__(self, options: OptionsBase) -> None:
         super().__init__()

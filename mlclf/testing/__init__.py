@@ -2,6 +2,14 @@
 
 from mlclf.testing.decoders import tiny_decoder
 from mlclf.testing.exported import tiny_exported
-from mlclf.testing.fakes import tiny_encoder, tiny_labels, tiny_texts, tiny_tokenizer
+from mlclf.testing.fakes import tiny_encoder, tiny_labels, tiny_masked_lm, tiny_texts, tiny_tokenizer
 
-__all__ = ["tiny_decoder", "tiny_encoder", "tiny_exported", "tiny_labels", "tiny_texts", "tiny_tokenizer"]
+__all__ = [
+    "tiny_decoder",
+    "tiny_encoder",
+    "tiny_exported",
+    "tiny_labels",
+    "tiny_masked_lm",
+    "tiny_texts",
+    "tiny_tokenizer",
+]

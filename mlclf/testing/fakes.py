@@ -93,20 +93,47 @@ def tiny_encoder(
     ...     sorted(path.name for path in tiny_encoder("bert", folder).iterdir())
     ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json']
     """
+    from transformers import AutoModel
+
+    return _write_encoder(AutoModel, architecture, Path(folder), layers, hidden, seed)
+
+
+def tiny_masked_lm(
+    architecture: Architecture, folder: str | Path, *, layers: int = 2, hidden: int = 32, seed: int = 0
+) -> Path:
+    """Write an encoder with an output layer over its vocabulary and random weights; see :func:`tiny_encoder`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tiny_masked_lm("bert", folder).name == Path(folder).name
+    True
+    """
+    from transformers import AutoModelForMaskedLM
+
+    return _write_encoder(AutoModelForMaskedLM, architecture, Path(folder), layers, hidden, seed)
+
+
+def _write_encoder(
+    auto_class: Any, architecture: Architecture, folder: Path, layers: int, hidden: int, seed: int
+) -> Path:
     import torch
     from safetensors.torch import save_file
-    from transformers import CONFIG_MAPPING, AutoModel
+    from transformers import CONFIG_MAPPING
 
-    folder = Path(folder)
     kind = _KINDS[architecture]
     tokenizer = tiny_tokenizer(kind)
     config = CONFIG_MAPPING[architecture](**_sizes(architecture, tokenizer, layers, hidden))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModel.from_config(config)
+        model = auto_class.from_config(config)
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    # Each tensor once: an output layer may be the embedding table again.
+    tensors = dict([*model.named_parameters(), *model.named_buffers()])
+    kept = {name: tensors[name].detach().contiguous() for name in model.state_dict() if name in tensors}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(str(folder / "tokenizer.json"))
     special = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": tokenizer.id_to_token(_pad_id(kind))}
     (folder / "tokenizer_config.json").write_text(json.dumps(special))

@@ -88,7 +88,7 @@ def make_optimizers(
         head = [p for p in network.head_parameters() if p.requires_grad and (p.ndim >= 2) is wanted]
         if head:
             groups.append({"params": head, "lr": rates["head"], "weight_decay": decay})
-    tables = _large_tables(network.backbone.model) if sparse_gradients else []
+    tables = _large_tables(network.backbone) if sparse_gradients else []
     sparse, dense = _split_tables(groups, {id(table.weight) for table in tables})
     for table in tables:
         table.sparse = True
@@ -115,7 +115,7 @@ def learning_rates(strategy: Strategy, options: TrainingOptions) -> dict[str, fl
 
 
 def _large_tables(model: nn.Module) -> list[nn.Embedding]:
-    """Return trainable embedding tables that are large and not tied to another layer."""
+    """Return trainable embedding tables that are large and not tied to another layer, such as an output layer."""
     uses: dict[int, int] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
