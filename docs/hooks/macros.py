@@ -2,6 +2,7 @@
 
 ``{{ options dotted.Class }}`` writes the table of an options class and ``{{ rates name, name }}`` that of the learning
 rates of strategies, both read from the source, so that names, defaults and rules cannot differ from the code.
+``{{ compatibility strategies }}``, ``heads``, ``chains`` or ``refusals`` writes what :mod:`mlclf.compatibility` finds.
 ``{{ measured file.md | command }}`` includes a page of measurements where it exists, and otherwise says how to make it:
 nothing is claimed that was not measured.
 """
@@ -24,7 +25,12 @@ RULES = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace the macros of a page (called by mkdocs)."""
-    macros = {"options": options_table, "rates": rates_table, "measured": measured}
+    macros = {
+        "options": options_table,
+        "rates": rates_table,
+        "compatibility": compatibility_table,
+        "measured": measured,
+    }
     return MACRO.sub(lambda match: macros[match["name"]](match["argument"].strip()), markdown)
 
 
@@ -89,6 +95,74 @@ def declared_rates(name: str) -> tuple[str, str]:
     assert isinstance(call, ast.Call), f"{strategy.path}: learning_rates must be LearningRates(...)"
     given = {word.arg: ast.get_source_segment(str(declared), word.value) for word in call.keywords}
     return str(given["backbone"]), str(given["head"])
+
+
+def compatibility_table(part: str) -> str:
+    """Return a table of built-in components that go together; here the components themselves are asked."""
+    from mlclf.compatibility import chains, compatibility
+    from mlclf.plugins.builtins import BUILTINS
+
+    names = {kind: [spec.name for spec in specs] for kind, specs in BUILTINS.items()}
+    if part == "chains":
+        return chains_table(chains(names["strategy"]), names["strategy"])
+    cells = compatibility(names["backbone"], names["strategy"], names["head"])
+    if part == "refusals":
+        return refusals_table(cells)
+    return components_table(cells, {"strategies": "strategy", "heads": "head"}[part], names)
+
+
+def components_table(cells: Any, kind: str, names: dict[str, list[str]]) -> str:
+    """Return a row for each strategy or head: which backbones it works with, what it works with only in part."""
+    other = "head" if kind == "strategy" else "strategy"
+    columns = [kind.capitalize(), *(f"`{name}`" for name in names["backbone"]), "Exports"]
+    columns += ["Merges", "Recomputes activations"] if kind == "strategy" else []
+    rows = []
+    for name in names[kind]:
+        mine = [cell for cell in cells if getattr(cell, kind) == name]
+        row = [f"`{name}`"]
+        row += [_share([c for c in mine if c.backbone == b], other, lambda c: c.allowed) for b in names["backbone"]]
+        row.append(_share([cell for cell in mine if cell.allowed], other, lambda c: c.exports))
+        if kind == "strategy":
+            merges = {str(cell.merge) for cell in mine if cell.allowed}
+            recomputes = any(cell.gradient_checkpointing for cell in mine)
+            row += [
+                {"exact": "exactly", "lossy": "with loss"}.get("".join(merges), "no"),
+                "yes" if recomputes else "no",
+            ]
+        rows.append(row)
+    return _markdown(columns, rows)
+
+
+def _share(cells: Any, other: str, holds: Any) -> str:
+    """Say whether something holds for all cells, for none, or for which components of the other kind."""
+    good, bad = ({getattr(c, other): 0 for c in cells if bool(holds(c)) is wanted} for wanted in (True, False))
+    if not good or not bad:
+        return "yes" if good else "no"
+    return f"with {', '.join(f'`{name}`' for name in good if name not in bad)}" if set(good) - set(bad) else "in part"
+
+
+def chains_table(pairs: dict[tuple[str, str], str | None], names: list[str]) -> str:
+    """Return which strategies may follow each one in a list."""
+    after = {first: [second for second in names if pairs.get((first, second), "") is None] for first in names}
+    rows = [
+        [f"`{first}`", ", ".join(f"`{second}`" for second in seconds)] for first, seconds in after.items() if seconds
+    ]
+    alone = [name for name in names if not any(name in pair for pair, refusal in pairs.items() if refusal is None)]
+    table = _markdown(["First", "Then"], rows) if rows else "No two of the built-in strategies."
+    return f"{table}\n\nOnly alone: {', '.join(f'`{name}`' for name in alone)}."
+
+
+def refusals_table(cells: Any) -> str:
+    """Return what is refused, and the message of the error."""
+    refused = [cell for cell in cells if not cell.allowed]
+    rows = [[f"`{c.backbone}`", f"`{c.strategy}`", f"`{c.head}`", c.refusal.replace("\n", " ")] for c in refused]
+    if not rows:
+        return "All built-in components go together; what is refused depends on options or on plugins."
+    return _markdown(["Backbone", "Strategy", "Head", "Error"], rows)
+
+
+def _markdown(columns: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [columns, ["---"] * len(columns), *rows])
 
 
 def measured(argument: str) -> str:
