@@ -66,6 +66,11 @@ class Parts:
         """What the strategy declares under its options."""
         return self.strategy_class(self.strategy).capabilities
 
+    @property
+    def head_capabilities(self) -> HeadCapabilities:
+        """What the head declares under its options."""
+        return self.head_class(self.head).capabilities
+
 
 def resolve_parts(backbone: Component, strategy: StrategyChoice, head: Component) -> Parts:
     """Find the three components and check their options and that they fit together.
@@ -107,7 +112,7 @@ def check_parts(parts: Parts) -> None:
     family = parts.backbone_class.family
     side = getattr(parts.backbone, "padding_side", parts.backbone_class.padding_side)
     names = parts.names
-    head = parts.head_class(parts.head).capabilities
+    head = parts.head_capabilities
     declared: tuple[tuple[Kind, StrategyCapabilities | HeadCapabilities], ...] = (
         ("strategy", parts.strategy_capabilities),
         ("head", head),

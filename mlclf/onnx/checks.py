@@ -76,7 +76,7 @@ def check_parts(parts: Parts) -> None:
     """
     _refuse_declared("backbone", parts.names["backbone"], parts.backbone_class.exportable)
     _refuse_declared("strategy", parts.names["strategy"], parts.strategy_capabilities.export)
-    _refuse_declared("head", parts.names["head"], parts.head_class.capabilities.export)
+    _refuse_declared("head", parts.names["head"], parts.head_capabilities.export)
     if not issubclass(parts.head_class, LogitsHead):
         raise IncompatibleComponentsError(
             f"Head {parts.names['head']!r} gives no logits, and the graph's outputs are logits and their sigmoid. "
