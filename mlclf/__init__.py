@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlclf.classifier import MultiLabelClassifier
     from mlclf.heads.bce import BceOptions
     from mlclf.labels import LabelSpace, to_indicator
+    from mlclf.multitask.classifier import MultiTaskClassifier
     from mlclf.options import AugmentationOptions, Options, TrainingOptions
     from mlclf.plugins import register_backbone, register_head, register_strategy
     from mlclf.report import Report
@@ -38,6 +39,7 @@ _HOMES = {
     "LlmOptions": "mlclf.backbones.llm",
     "LoraOptions": "mlclf.strategies.lora",
     "MultiLabelClassifier": "mlclf.classifier",
+    "MultiTaskClassifier": "mlclf.multitask.classifier",
     "Options": "mlclf.options",
     "PartialOptions": "mlclf.strategies.partial",
     "Report": "mlclf.report",
@@ -62,6 +64,7 @@ __all__ = [
     "LlmOptions",
     "LoraOptions",
     "MultiLabelClassifier",
+    "MultiTaskClassifier",
     "Options",
     "PartialOptions",
     "Report",

@@ -152,7 +152,12 @@ def check_training(parts: Parts, training: TrainingOptions) -> None:
 
 
 def build_network(
-    parts: Parts, statistics: LabelStatistics, *, folder: Path | None = None, read_weights: bool = True
+    parts: Parts,
+    statistics: LabelStatistics,
+    *,
+    folder: Path | None = None,
+    read_weights: bool = True,
+    backbone: Backbone | None = None,
 ) -> tuple[MultiLabelNetwork, Strategy]:
     """Load the backbone, let the strategy adapt it, and bind the head.
 
@@ -165,6 +170,8 @@ def build_network(
         Folder with the backbone's files; None loads from where the options say.
     read_weights : bool
         False builds the architecture only, for weights that are put in afterwards.
+    backbone : Backbone or None
+        Loaded already and not adapted; None loads one.
 
     Returns
     -------
@@ -172,14 +179,12 @@ def build_network(
     strategy : Strategy
         Which has adapted the network's backbone.
     """
-    backbone, strategy, head = (
-        parts.backbone_class(parts.backbone),
-        parts.strategy_class(parts.strategy),
-        parts.head_class(parts.head),
-    )
+    strategy, head = parts.strategy_class(parts.strategy), parts.head_class(parts.head)
     head.check(statistics)
-    request = replace(strategy.load_request(), weights=read_weights, vocabulary=head.capabilities.vocabulary)
-    backbone.load(request, folder)
+    if backbone is None:
+        backbone = parts.backbone_class(parts.backbone)
+        request = replace(strategy.load_request(), weights=read_weights, vocabulary=head.capabilities.vocabulary)
+        backbone.load(request, folder)
     strategy.check(backbone)
     _check_layers(parts, strategy, backbone)
     strategy.adapt(backbone)

@@ -257,7 +257,12 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
             allow_plugins=allow_plugins,
             allow_plugin_version_mismatch=allow_plugin_version_mismatch,
         )
-        loaded = cls(
+        return cls._of(model, device)
+
+    @classmethod
+    def _of(cls, model: Model, device: str | None) -> Self:
+        """Return the estimator of a model that was fitted elsewhere."""
+        estimator = cls(
             model.parts.backbone,
             model.parts.strategy,
             model.parts.head,
@@ -265,8 +270,8 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
             classes=list(model.labels.names),
             device=device,
         )
-        loaded._adopt(model)
-        return loaded
+        estimator._adopt(model)
+        return estimator
 
     def _plan(self, X: Any, Y: Any, sample_weight: Any, validation_data: Any) -> tuple[Plan, Rows, Rows | None]:
         """Check everything, and turn it into what ``fit_model`` takes."""

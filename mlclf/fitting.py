@@ -21,7 +21,7 @@ from mlclf.batching import EncodedDataset, shuffled_batches
 from mlclf.calibration import fit_calibrator
 from mlclf.choosing import AutoChoice
 from mlclf.encoding import EncodedTexts
-from mlclf.interfaces import Batch, LabelStatistics
+from mlclf.interfaces import Backbone, Batch, LabelStatistics
 from mlclf.labels import LabelSpace, Targets, YFormat
 from mlclf.metrics import score
 from mlclf.model import Model
@@ -80,6 +80,8 @@ class Plan:
     verbose : int
     choice : AutoChoice or None
         Why the strategy was chosen; None where it was given.
+    backbone : Backbone or None
+        Loaded already, for the strategy to adapt; None loads one.
     """
 
     parts: Parts
@@ -92,6 +94,7 @@ class Plan:
     seed: int
     verbose: int
     choice: AutoChoice | None = None
+    backbone: Backbone | None = None
 
 
 def split_validation(rows: Rows, share: float | None, seed: int) -> tuple[Rows, Rows | None]:
@@ -133,7 +136,7 @@ def fit_model(plan: Plan, train_rows: Rows, validation_rows: Rows | None) -> Mod
     device = _process_device(plan.device)
     precision = _precision(plan.training, device)
     with seeded(plan.seed):
-        network, strategy = build_network(plan.parts, statistics)
+        network, strategy = build_network(plan.parts, statistics, backbone=plan.backbone)
         model = Model(
             parts=plan.parts,
             network=network,

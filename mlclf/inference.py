@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
 Probabilities: TypeAlias = "NDArray[np.float32] | csr_array"
 
 # Cells above which probabilities of many rows are kept sparse: 200 MB of float32.
@@ -56,20 +57,49 @@ def stream_probabilities(
     probabilities : ndarray of float32, shape (n, n_labels)
     """
     network.eval()
+
+    def compute(rows: Rows) -> NDArray[np.float32]:
+        with autocast(device, precision):
+            return cast("NDArray[np.float32]", network.probabilities(dataset.batch(rows).to(device)).cpu().numpy())
+
+    return by_length(dataset.lengths, device, compute)
+
+
+def by_length(
+    lengths: NDArray[np.int64], device: torch.device, compute: Callable[[Rows], Answer]
+) -> Iterator[tuple[Rows, Answer]]:
+    """Yield what is computed of batches of rows of similar length, each with its rows.
+
+    A batch that does not fit into memory is halved until it does.
+
+    Parameters
+    ----------
+    lengths : ndarray of int64, shape (n_samples,)
+        Tokens of each row.
+    device : torch.device
+        Where it is computed; decides on the size of the batches.
+    compute : callable
+        Takes the numbers of some rows.
+
+    Yields
+    ------
+    rows : ndarray of int64, shape (n,)
+    answer : Any
+        What ``compute`` returned for them.
+    """
     size, tokens = (_CPU_ROWS, _CPU_TOKENS) if device.type == "cpu" else (_GPU_ROWS, _GPU_TOKENS)
-    waiting = sorted_batches(dataset.lengths, size, tokens)[::-1]
+    waiting = sorted_batches(lengths, size, tokens)[::-1]
     while waiting:
         rows = waiting.pop()
         try:
-            with autocast(device, precision):
-                probabilities = network.probabilities(dataset.batch(rows).to(device))
+            answer = compute(rows)
         except (RuntimeError, MemoryError) as error:
             if len(rows) == 1 or not is_out_of_memory(error):
                 raise
             logger.warning("Out of memory at %d texts: predicting in halves.", len(rows))
             waiting += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
             continue
-        yield rows, probabilities.cpu().numpy()
+        yield rows, answer
 
 
 def dense_probabilities(

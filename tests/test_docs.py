@@ -39,6 +39,7 @@ RUN = [
     "docs/augmentation.md",
     "docs/strategies.md",
     "docs/choosing.md",
+    "docs/multitask.md",
     "docs/plugins.md",
     pytest.param("docs/quickstart.md", marks=pytest.mark.slow),
     pytest.param("docs/scikit-learn.md", marks=pytest.mark.slow),

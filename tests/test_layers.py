@@ -52,7 +52,7 @@ LEVELS: list[set[str]] = [
     {"assembly", "chaining", "inference", "network", "training"},
     {"choosing", "model", "strategy_table"},
     {"bundle", "fitting", "onnx"},
-    {"classifier", "compatibility", "estimator_params", "inputs", "predictions", "testing"},
+    {"classifier", "compatibility", "estimator_params", "inputs", "multitask", "predictions", "testing"},
     {"__init__"},
     {"cli"},
 ]

@@ -30,6 +30,10 @@ from mlclf.options import Options
 
 # Longer than this is asked for on purpose: memory of attention grows with the square of the length.
 _LENGTH_CAP = 512
+# Options that say how texts are read, not by which weights; where the weights lie is not what they are.
+_NOT_OF_WEIGHTS = frozenset(
+    {"model", "revision", "pooling", "max_length", "window_stride", "window_aggregation", "dropout"}
+)
 # Two special tokens and one of the text.
 _SHORTEST_TEXT = 3
 
@@ -192,6 +196,32 @@ class PretrainedBackbone(Backbone):
                 f"{taken}. Use max_length={limit} or less; window_stride splits longer texts into windows."
             )
         return wanted
+
+    def sibling(self, options: Options) -> PretrainedBackbone:
+        """Return a backbone over the same tensors; pooling and the rule for long texts may be others.
+
+        Dropout stays that of the loaded model.
+        """
+        given, own = options.get_params(), self.options.get_params()
+        differing = sorted(name for name in own if name not in _NOT_OF_WEIGHTS and own[name] != given.get(name))
+        if type(options) is not type(self.options) or differing:
+            raise IncompatibleComponentsError(
+                f"Backbones over the same weights may differ in {', '.join(sorted(_NOT_OF_WEIGHTS))}; "
+                f"{options!r} differs from {self.options!r} in {', '.join(differing) or 'the component'}."
+            )
+        twin = self._copy_sharing_tensors()
+        twin.options = options
+        twin.window_aggregation = twin.options.window_aggregation
+        limit = twin._max_length(twin.model.config, reserved=0)
+        if (limit, twin.options.window_stride) != (self.encoder.max_length, self.encoder.window_stride):
+            twin.set_tokenizer(
+                self.encoder.tokenizer,
+                pad_id=self.pad_id,
+                max_length=limit,
+                window_stride=twin.options.window_stride,
+            )
+        twin.pooling = make_pooling(twin.pooling_name, twin.hidden_size)
+        return twin
 
     def source(self) -> BackboneSource:
         """Say where the pretrained weights come from."""

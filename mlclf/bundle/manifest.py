@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -25,6 +25,9 @@ CHAIN_NAME = "chain"
 _FILE_NAME = re.compile(r"(backbone/)?[a-z_]+\.(safetensors|json|txt|model)")
 
 _REQUIRED = frozenset({"strategy.safetensors", "head.safetensors"})
+
+
+Document = TypeVar("Document", bound=BaseModel)
 
 
 class _Part(BaseModel):
@@ -163,10 +166,30 @@ def read_manifest(folder: Path) -> Manifest:
     BundleDamagedError
         If the manifest or a file is missing, truncated or altered.
     """
-    path = folder / MANIFEST_NAME
+    manifest = read_document(folder / MANIFEST_NAME, Manifest, FORMAT_VERSION)
+    check_files(folder, manifest)
+    return manifest
+
+
+def read_document(path: Path, layout: type[Document], version: int) -> Document:
+    """Read a file of JSON that describes a saved folder, and check its version and fields.
+
+    Parameters
+    ----------
+    path : Path
+    layout : type
+        Pydantic model of its content.
+    version : int
+        The ``format_version`` that is understood.
+
+    Raises
+    ------
+    BundleError, BundleVersionError, BundleDamagedError
+        As :func:`read_manifest` does.
+    """
     if not path.is_file():
         raise BundleError(
-            f"{str(folder)!r} is not a saved model: it has no {MANIFEST_NAME}. Give the folder that save() wrote."
+            f"{str(path.parent)!r} is not a saved model: it has no {path.name}. Give the folder that save() wrote."
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -174,26 +197,48 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleDamagedError(
             f"{path} is not valid JSON ({error}): the folder is damaged. Copy it again."
         ) from error
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
+    found = content.get("format_version") if isinstance(content, dict) else None
+    if found != version:
         raise BundleVersionError(
-            f"{path} has format_version {version!r}; this version of mlclf reads {FORMAT_VERSION}. "
+            f"{path} has format_version {found!r}; this version of mlclf reads {version}. "
             "Load it with the version of mlclf that saved it, or a newer one."
         )
     try:
-        manifest = Manifest.model_validate(content)
+        return layout.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BundleDamagedError(
             f"{path}: field {where!r} is wrong ({first['msg']}): the folder is damaged."
         ) from error
-    check_files(folder, manifest)
-    return manifest
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Compare every file with its checksum, and refuse tensors and configurations that have none.
+    """Compare every file of a bundle with its checksum, and refuse tensors and configurations that have none.
+
+    Raises
+    ------
+    BundleDamagedError
+        Naming the first file that is missing, altered, not listed or not allowed.
+    """
+    check_listed(folder, manifest.files, allowed=_FILE_NAME, beside=MANIFEST_NAME)
+    missing = sorted(_REQUIRED - set(manifest.files))
+    if missing:
+        raise BundleDamagedError(f"The manifest of {str(folder)!r} lists no {missing[0]!r}, which every model has.")
+
+
+def check_listed(folder: Path, files: Mapping[str, FileEntry], *, allowed: re.Pattern[str], beside: str) -> None:
+    """Compare the files of a folder with a list of checksums.
+
+    Parameters
+    ----------
+    folder : Path
+    files : mapping of str to FileEntry
+        By name in the folder.
+    allowed : re.Pattern
+        What a name may be, whole.
+    beside : str
+        Name of the file that holds the list.
 
     Raises
     ------
@@ -205,16 +250,13 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         for ending in ("json", "safetensors")
         for path in folder.rglob(f"*.{ending}")
     }
-    unlisted = sorted(found - set(manifest.files) - {MANIFEST_NAME})
+    unlisted = sorted(found - set(files) - {beside})
     if unlisted:
         raise BundleDamagedError(
             f"{folder / unlisted[0]} is not listed in the manifest: it was not saved with this model. Remove it."
         )
-    missing = sorted(_REQUIRED - set(manifest.files))
-    if missing:
-        raise BundleDamagedError(f"The manifest of {str(folder)!r} lists no {missing[0]!r}, which every model has.")
-    for name, entry in manifest.files.items():
-        if not _FILE_NAME.fullmatch(name):
+    for name, entry in files.items():
+        if not allowed.fullmatch(name):
             raise BundleDamagedError(
                 f"The manifest of {str(folder)!r} lists {name!r}, which is no file of a saved model."
             )

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from mlclf.bundle.manifest import (
 from mlclf.calibration import Calibrator
 from mlclf.exceptions import BackboneLoadError, BundleDamagedError, OptionsError
 from mlclf.files import replace_folder
-from mlclf.interfaces import LabelStatistics, Strategy
+from mlclf.interfaces import Backbone, BackboneSource, LabelStatistics, Strategy
 from mlclf.labels import LabelSpace, YFormat
 from mlclf.model import Model
 from mlclf.network import MultiLabelNetwork
@@ -40,6 +40,9 @@ from mlclf.thresholds import Thresholds
 from mlclf.training.history import History
 
 AllowedPlugins: TypeAlias = Collection[str] | Literal["none"] | None
+
+# Weights that a strategy left alone, where they are saved too.
+WEIGHTS_NAME = "backbone/weights.safetensors"
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "scikit-learn")
 
@@ -62,19 +65,33 @@ def save_model(model: Model, folder: str | os.PathLike[str], *, include_backbone
     """
     target = Path(folder)
     check_target(target)
+    strategy_state = model.strategy.state(model.network.backbone)
+    rest = other_weights(model.network.backbone, strategy_state)
+    # What full fine-tuning leaves alone (an unused table, a buffer) is not worth a second download.
+    included = include_backbone or _size(rest) <= _size(strategy_state)
     with replace_folder(target) as work:
-        (work / "backbone").mkdir()
-        model.network.backbone.save_files(work / "backbone")
-        strategy_state = model.strategy.state(model.network.backbone)
-        _write(work / "strategy.safetensors", strategy_state)
-        _write(work / "head.safetensors", _head_tensors(model.network))
-        rest = _other_weights(model.network, strategy_state)
-        # What full fine-tuning leaves alone (an unused table, a buffer) is not worth a second download.
-        included = include_backbone or _size(rest) <= _size(strategy_state)
-        if included:
-            _write(work / "backbone" / "weights.safetensors", rest)
-        manifest = _manifest(model, work, included=included)
-        (work / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        write_bundle(model, work, rest if included else None)
+
+
+def write_bundle(model: Model, folder: Path, rest: dict[str, Tensor] | None) -> None:
+    """Write a model into an empty folder.
+
+    Parameters
+    ----------
+    model : Model
+    folder : Path
+        Is there, and empty.
+    rest : dict of str to Tensor, or None
+        The weights that the strategy left alone; None leaves them to their source.
+    """
+    (folder / "backbone").mkdir()
+    model.network.backbone.save_files(folder / "backbone")
+    write_tensors(folder / "strategy.safetensors", model.strategy.state(model.network.backbone))
+    write_tensors(folder / "head.safetensors", _head_tensors(model.network))
+    if rest is not None:
+        write_tensors(folder / WEIGHTS_NAME, rest)
+    manifest = _manifest(model, folder, included=rest is not None)
+    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
 
 
 def load_model(
@@ -83,6 +100,7 @@ def load_model(
     *,
     allow_plugins: AllowedPlugins = None,
     allow_plugin_version_mismatch: bool = False,
+    shared: Backbone | None = None,
 ) -> Model:
     """Read a model from a folder.
 
@@ -96,6 +114,9 @@ def load_model(
         Plugins that may be imported; None allows every installed one.
     allow_plugin_version_mismatch : bool
         Load with another major version of a plugin than the model was saved with.
+    shared : Backbone or None
+        Loaded and not adapted, with the pretrained weights of this model, whose tensors it is to share; None loads
+        weights for this model alone.
 
     Raises
     ------
@@ -120,7 +141,12 @@ def load_model(
         positives=np.asarray(manifest.positives, dtype=np.int64),
         known=np.asarray(manifest.known, dtype=np.int64),
     )
-    network, strategy = _network(source, manifest, parts, statistics)
+    if shared is None:
+        network, strategy = _network(source, manifest, parts, statistics)
+    else:
+        network, strategy = build_network(parts, statistics, backbone=shared.sibling(parts.backbone))
+        strategy.finish(network.backbone)
+        _put_trained(source, network, strategy)
     network.to(device).eval()
     return Model(
         parts=parts,
@@ -147,22 +173,41 @@ def _network(
         parts, statistics, folder=folder / "backbone" if included else None, read_weights=not included
     )
     if not included:
-        _check_source(manifest.source, asdict(network.backbone.source()))
+        check_source(manifest.source, network.backbone.source())
     strategy.finish(network.backbone)
     with torch.no_grad():
         if included:
-            _put(_other_weights(network, strategy.state(network.backbone)), folder / "backbone" / "weights.safetensors")
-        strategy.load_state(network.backbone, load_file(folder / "strategy.safetensors"))
-        _put(_head_tensors(network), folder / "head.safetensors")
+            put_tensors(other_weights(network.backbone, strategy.state(network.backbone)), folder / WEIGHTS_NAME)
+    _put_trained(folder, network, strategy)
     return network, strategy
 
 
-def _check_source(saved: SourceEntry, found: dict[str, Any]) -> None:
-    """Refuse pretrained weights other than those that the model was trained on."""
-    same = saved.sha256 == found["sha256"] if saved.sha256 else saved.revision in (None, found["revision"])
+@torch.no_grad()
+def _put_trained(folder: Path, network: MultiLabelNetwork, strategy: Strategy) -> None:
+    """Put what was trained into a network."""
+    strategy.load_state(network.backbone, load_file(folder / "strategy.safetensors"))
+    put_tensors(_head_tensors(network), folder / "head.safetensors")
+
+
+def check_source(saved: SourceEntry, found: BackboneSource) -> None:
+    """Refuse pretrained weights other than those that a model was trained on.
+
+    Parameters
+    ----------
+    saved : SourceEntry
+        From the manifest.
+    found : BackboneSource
+        Where the weights that are there come from.
+
+    Raises
+    ------
+    BackboneLoadError
+        If checksum or revision differs.
+    """
+    same = saved.sha256 == found.sha256 if saved.sha256 else saved.revision in (None, found.revision)
     if not same:
         raise BackboneLoadError(
-            f"The pretrained weights {found['name']!r} are not those that this model was trained on: their checksum or "
+            f"The pretrained weights {found.name!r} are not those that this model was trained on: their checksum or "
             f"revision differs. Put back {saved.name!r} (revision {saved.revision}), or save the model with "
             "save(folder, include_backbone=True) where it was trained."
         )
@@ -175,9 +220,9 @@ def _head_tensors(network: MultiLabelNetwork) -> dict[str, Tensor]:
     return {**head, **pooling}
 
 
-def _other_weights(network: MultiLabelNetwork, strategy_state: dict[str, Tensor]) -> dict[str, Tensor]:
+def other_weights(backbone: Backbone, strategy_state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the backbone's tensors that the strategy does not save, each once where layers share it."""
-    model, vocabulary = network.backbone.model, network.backbone.vocabulary
+    model, vocabulary = backbone.model, backbone.vocabulary
     tensors = [*model.named_parameters(), *model.named_buffers()]
     persistent = set(model.state_dict())
     if vocabulary is not None:
@@ -193,11 +238,12 @@ def _size(tensors: dict[str, Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors.values())
 
 
-def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors into a safetensors file."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
-def _put(own: dict[str, Tensor], path: Path) -> None:
+def put_tensors(own: dict[str, Tensor], path: Path) -> None:
     """Copy saved tensors into existing ones of the same names and shapes."""
     saved = load_file(path)
     if set(own) != set(saved) or any(own[name].shape != tensor.shape for name, tensor in saved.items()):

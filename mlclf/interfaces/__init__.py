@@ -3,7 +3,7 @@
 from mlclf.interfaces.backbone import Backbone, BackboneOutput, BackboneSource, LoadRequest
 from mlclf.interfaces.batch import Batch
 from mlclf.interfaces.head import Head, HeadCapabilities, LabelStatistics, LogitsHead
-from mlclf.interfaces.strategy import LearningRates, Strategy, StrategyCapabilities
+from mlclf.interfaces.strategy import LearningRates, RowUpdate, Strategy, StrategyCapabilities
 
 __all__ = [
     "Backbone",
@@ -16,6 +16,7 @@ __all__ = [
     "LearningRates",
     "LoadRequest",
     "LogitsHead",
+    "RowUpdate",
     "Strategy",
     "StrategyCapabilities",
 ]

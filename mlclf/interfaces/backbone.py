@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlclf.encoding import EncodedTexts, TextEncoder
+from mlclf.exceptions import IncompatibleComponentsError
 from mlclf.interfaces.batch import Batch
 from mlclf.options import Options as OptionsBase
 
@@ -195,6 +197,36 @@ class Backbone(nn.Module, ABC):
         mask = batch.attention_mask.bool()
         return BackboneOutput(tokens=tokens, mask=mask, pooled=self.pooling(tokens, mask))
 
+    def sibling(self, options: OptionsBase) -> Backbone:
+        """Return a backbone over the same tensors with modules of its own, which a strategy can adapt by itself.
+
+        Parameters
+        ----------
+        options : Options
+            Those of the new backbone; they may differ in what does not concern the weights.
+
+        Returns
+        -------
+        Backbone
+            Its pooling is a new one.
+
+        Raises
+        ------
+        IncompatibleComponentsError
+            If the options describe another model.
+        """
+        if options != self.options:
+            raise IncompatibleComponentsError(
+                f"Backbone {self.options.component!r} shares its weights under the options that it was loaded with "
+                f"only: {self.options!r}, got {options!r}. Use the same options for all tasks."
+            )
+        return self._copy_sharing_tensors()
+
+    def _copy_sharing_tensors(self) -> Self:
+        """Copy everything but the model's tensors and the encoder, which never change."""
+        shared = [*self.model.parameters(), *self.model.buffers(), self.encoder]
+        return copy.deepcopy(self, {id(value): value for value in shared})
+
     def set_tokenizer(self, tokenizer: Any, *, pad_id: int, max_length: int, window_stride: int | None = None) -> None:
         """Take a ``tokenizers.Tokenizer`` and the length rule; for use inside ``load``."""
         self.pad_id = pad_id
@@ -276,8 +308,6 @@ class Backbone(nn.Module, ABC):
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations in the backward pass."""
-        from mlclf.exceptions import IncompatibleComponentsError
-
         raise IncompatibleComponentsError(
             f"Backbone {self.options.component!r} does not support gradient checkpointing. "
             "Use TrainingOptions(gradient_checkpointing=False)."

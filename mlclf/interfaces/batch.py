@@ -30,6 +30,9 @@ class Batch:
         Outputs of layer ``first_layer - 1``, computed before; the backbone then starts at ``first_layer``.
     first_layer : int
         Number of the first layer to run; 0 runs everything.
+    row_tasks : Tensor of int64, shape (n_rows,), or None
+        Number of the task by which each row is to be read, where rows of several tasks share the batch; None where
+        there is one task.
     extras : dict of str to Tensor
         What a head adds in its ``collate`` for itself.
     """
@@ -42,13 +45,14 @@ class Batch:
     known: Tensor | None = None
     states: Tensor | None = None
     first_layer: int = 0
+    row_tasks: Tensor | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with all tensors on a device."""
         moved = {
             name: value.to(device, non_blocking=True)
-            for name in ("input_ids", "attention_mask", "row_samples", "targets", "known", "states")
+            for name in ("input_ids", "attention_mask", "row_samples", "targets", "known", "states", "row_tasks")
             if (value := getattr(self, name)) is not None
         }
         return replace(self, **moved, extras={name: value.to(device) for name, value in self.extras.items()})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor, nn
 
@@ -13,6 +13,9 @@ from mlclf.exceptions import BundleDamagedError, IncompatibleComponentsError, No
 from mlclf.interfaces.backbone import Backbone, Family, LoadRequest
 from mlclf.interfaces.batch import Batch
 from mlclf.options import Options as OptionsBase
+
+# From input and plain output of a module, for some rows of a batch, to the output of the adapted module.
+RowUpdate: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class StrategyCapabilities:
         Whether ``detach`` gives back the loaded backbone, because the loaded weights are left as they are.
     chains : bool
         Whether it can be combined with other strategies on one backbone.
+    shares : bool
+        Whether several tasks can be served from one copy of the loaded weights: they are left as they are, and what
+        is injected acts on each row by itself. ``row_updates`` says how.
     """
 
     families: frozenset[Family] = frozenset({"encoder", "causal-lm", "masked-lm", "other"})
@@ -54,6 +60,7 @@ class StrategyCapabilities:
     changes: Literal["nothing", "weights", "activations"] = "weights"
     detachable: bool = False
     chains: bool = False
+    shares: bool = False
 
 
 @dataclass(frozen=True)
@@ -250,6 +257,32 @@ class Strategy(ABC):
                 f"Strategy {self.options.component!r} trains the loaded weights themselves, so that nothing can be "
                 "taken out again. Load the backbone anew."
             )
+
+    def row_updates(self, backbone: Backbone) -> dict[str, RowUpdate]:
+        """Return what it does to the outputs of single modules, so that rows of several tasks can share a batch.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            Adapted by this strategy.
+
+        Returns
+        -------
+        dict of str to callable
+            For names of modules as they were loaded: from the module's input and plain output, for some rows, to the
+            output as the strategy changes it. Empty where nothing in the backbone is changed.
+
+        Raises
+        ------
+        IncompatibleComponentsError
+            If tasks cannot share a backbone under this strategy.
+        """
+        if self.capabilities.shares and self.capabilities.changes == "nothing":
+            return {}
+        raise IncompatibleComponentsError(
+            f"Strategy {self.options.component!r} cannot share its backbone with other tasks: it changes the loaded "
+            "weights, or more than the outputs of single modules. Use strategy='lora' or 'head-only'."
+        )
 
     @staticmethod
     def freeze(backbone: Backbone) -> None:

@@ -43,7 +43,7 @@ class HeadOnlyStrategy(Strategy):
     """
 
     Options: ClassVar[type[Options]] = HeadOnlyOptions
-    capabilities = StrategyCapabilities(quantised_base=True, changes="nothing", detachable=True)
+    capabilities = StrategyCapabilities(quantised_base=True, changes="nothing", detachable=True, shares=True)
     typical_use = "a first look; few rows"
     # Measured on GoEmotions with a linear head over frozen MiniLM: 3 epochs at 1e-2 are as good as 30 at 1e-3, with
     # 1,000 rows and with 16,000.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -9,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from mlclf.exceptions import IncompatibleComponentsError, NotMergeableError
-from mlclf.interfaces import Backbone, LearningRates, Strategy, StrategyCapabilities
+from mlclf.interfaces import Backbone, LearningRates, RowUpdate, Strategy, StrategyCapabilities
 from mlclf.options import Options
 from mlclf.strategies.lora_targets import Layers, Targets, check_layers, check_targets, chosen_layers, find_targets
 from mlclf.strategies.modes import train_only
@@ -116,11 +118,17 @@ class LoraStrategy(Strategy):
     """
 
     Options: ClassVar[type[Options]] = LoraOptions
-    capabilities = StrategyCapabilities(detachable=True, chains=True)
+    capabilities = StrategyCapabilities(detachable=True, chains=True, shares=True)
     typical_use = "nearly always: quality of full fine-tuning, small saved models"
     latency = "none once merged"
     learning_rates = LearningRates(backbone=1e-3, head=5e-3)
     options: LoraOptions
+
+    def __init__(self, options: LoraOptions) -> None:
+        super().__init__(options)
+        if options.init in _TAKES_FROM_BASE:
+            # The base gives up a part of its weights to the update, so that no two tasks would have the same base.
+            self.capabilities = replace(type(self).capabilities, shares=False)
 
     def check(self, backbone: Backbone) -> None:
         """Refuse targets or layers that the backbone does not have, and ranks that an initialisation cannot give."""
@@ -199,6 +207,18 @@ class LoraStrategy(Strategy):
                     "again, with a lower learning rate if training diverged."
                 )
         merge(backbone.model)
+
+    def row_updates(self, backbone: Backbone) -> dict[str, RowUpdate]:
+        """Return the updates as functions of a layer's input and plain output."""
+        from mlclf.strategies.lora_layers import adapted
+        from mlclf.strategies.lora_linear import updated_rows
+
+        if not self.capabilities.shares:
+            raise IncompatibleComponentsError(
+                f"LoraOptions(init={self.options.init!r}) takes the start of the updates out of the weights, so that "
+                "tasks cannot share them. Use init='default', 'gaussian' or 'orthogonal'."
+            )
+        return {name: partial(updated_rows, layer) for name, layer in adapted(backbone.model).items()}
 
     def detach(self, backbone: Backbone) -> None:
         """Remove the updates: the model is again what was loaded, bit for bit."""

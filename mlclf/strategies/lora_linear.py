@@ -150,3 +150,25 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
             return x
         converted: Tensor = super()._cast_input_dtype(x, dtype)
         return converted
+
+
+def updated_rows(layer: PeftLoraLinear, states: Tensor, output: Tensor) -> Tensor:
+    """Return the output of peft's layer for some rows, given that of its base layer; for prediction.
+
+    Parameters
+    ----------
+    layer : peft.tuners.lora.layer.Linear
+        With one active adapter.
+    states : Tensor, shape (n_rows, ..., in_features)
+        Its input.
+    output : Tensor, shape (n_rows, ..., out_features)
+        Output of its base layer.
+    """
+    (adapter,) = layer.active_adapters
+    if adapter in layer.lora_variant:
+        varied: Tensor = layer.lora_variant[adapter].forward(layer, active_adapter=adapter, x=states, result=output)
+        return varied
+    down, up = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+    inner = torch.mm(states.reshape(-1, states.shape[-1]), down.t())
+    out = torch.addmm(output.reshape(-1, output.shape[-1]), inner, up.t(), alpha=layer.scaling[adapter])
+    return out.view(output.shape)

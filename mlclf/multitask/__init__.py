@@ -1,0 +1,1 @@
+"""Many label sets from one set of backbone weights."""
