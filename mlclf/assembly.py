@@ -185,15 +185,20 @@ def build_network(
         backbone = parts.backbone_class(parts.backbone)
         request = replace(strategy.load_request(), weights=read_weights, vocabulary=head.capabilities.vocabulary)
         backbone.load(request, folder)
-    strategy.check(backbone)
-    _check_layers(parts, strategy, backbone)
+    check_loaded(parts, strategy, backbone)
     strategy.adapt(backbone)
     head.bind(backbone, statistics)
     return MultiLabelNetwork(backbone, head), strategy
 
 
-def _check_layers(parts: Parts, strategy: Strategy, backbone: Backbone) -> None:
-    """Refuse a backbone without a stack of layers, known once it is loaded, where the strategy declares a need."""
+def check_loaded(parts: Parts, strategy: Strategy, backbone: Backbone) -> None:
+    """Check what only a loaded backbone tells: what the strategy asks, and whether it has the layers that it needs.
+
+    Raises
+    ------
+    IncompatibleComponentsError
+    """
+    strategy.check(backbone)
     if strategy.capabilities.needs_layers and backbone.n_layers == 0:
         raise IncompatibleComponentsError(
             f"Strategy {parts.names['strategy']!r} needs a stack of layers, and backbone {parts.names['backbone']!r} "

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mlclf.assembly import Component, Parts, resolve_parts
+from mlclf.assembly import Component, Parts, check_loaded, resolve_parts
+from mlclf.chaining.options import StrategyChoice
 from mlclf.exceptions import MlclfError
 from mlclf.interfaces import Backbone, LoadRequest, Strategy
 from mlclf.options import Options
 from mlclf.plugins import component_specs, resolve
+from mlclf.strategies.auto import AutoOptions
 
 # The head that strategies are tried with: it goes with every family of backbones, and takes no part in the figures.
 _HEAD = "bce"
@@ -139,8 +141,10 @@ def strategy_table(backbone: Component) -> StrategyTable:
     return StrategyTable(rows, backbone=options.component, n_parameters=n_parameters)
 
 
-def refusals(backbone: Options, strategies: Iterable[Component]) -> list[str | None]:
-    """Say of each strategy why it cannot adapt a backbone, None where it can; the backbone is loaded for it.
+def refusals(backbone: Options, pairs: Iterable[tuple[StrategyChoice, Component]]) -> list[str | None]:
+    """Say of pairs of strategy and head why they do not go with a backbone, None where they do; it is loaded for it.
+
+    Strategy ``auto`` is left alone: what it will stand for depends on rows.
 
     Raises
     ------
@@ -150,9 +154,11 @@ def refusals(backbone: Options, strategies: Iterable[Component]) -> list[str | N
     loader = Loader(resolve("backbone", backbone)[1], backbone)
     loader.loaded(LoadRequest())
     answers: list[str | None] = []
-    for strategy in strategies:
+    for strategy, head in pairs:
         try:
-            loader.adapted(resolve_parts(backbone, strategy, _HEAD))
+            parts = resolve_parts(backbone, strategy, head)
+            if not isinstance(parts.strategy, AutoOptions):
+                loader.adapted(parts)
         except Exception as error:
             answers.append(reason(error))
         else:
@@ -187,9 +193,9 @@ class Loader:
 
     def adapted(self, parts: Parts) -> tuple[Backbone, Strategy]:
         """Return a backbone that a strategy has adapted."""
-        strategy = parts.strategy_class(parts.strategy)
-        loaded = self.loaded(strategy.load_request())
-        strategy.check(loaded)
+        strategy, head = parts.strategy_class(parts.strategy), parts.head_class(parts.head)
+        loaded = self.loaded(replace(strategy.load_request(), vocabulary=head.capabilities.vocabulary))
+        check_loaded(parts, strategy, loaded)
         backbone = copy.deepcopy(loaded) if loaded is self._plain else loaded
         strategy.adapt(backbone)
         return backbone, strategy
@@ -208,6 +214,17 @@ def n_trainable(backbone: Backbone) -> int:
 def reason(error: Exception) -> str:
     """Return why something cannot be used: an error of mlclf as it is, any other with its class."""
     return str(error) if isinstance(error, MlclfError) else f"{type(error).__name__}: {error}"
+
+
+def percent(share: float) -> str:
+    """Return a share with the digits that tell small ones apart.
+
+    Examples
+    --------
+    >>> percent(0.02941), percent(0.00012), percent(1.0), percent(0.0)
+    ('2.9 %', '0.012 %', '100 %', '0 %')
+    """
+    return "100 %" if share > 0.995 else f"{100 * share:.2g} %"
 
 
 def _declared(name: str, summary: str) -> StrategyRow:

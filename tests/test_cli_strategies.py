@@ -136,7 +136,10 @@ def test_strategy_that_fails_gives_a_reason_and_spoils_no_other(local: Any, tiny
 def test_strategy_that_the_backbone_cannot_take_says_why(tmp_path: Path) -> None:
     shared = BertOptions(model=str(tiny_encoder("albert", tmp_path / "albert")))
     assert "layers share weights" in str(rows_of(strategy_table(shared))["partial"].problem)
-    assert refusals(shared, ["full", "partial"]) == [None, rows_of(strategy_table(shared))["partial"].problem]
+    assert refusals(shared, [("full", "bce"), ("partial", "bce")]) == [
+        None,
+        rows_of(strategy_table(shared))["partial"].problem,
+    ]
 
 
 def test_printed_table_shows_names_as_they_are(local: Any, tiny_bert: Path) -> None:

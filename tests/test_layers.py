@@ -53,6 +53,7 @@ LEVELS: list[set[str]] = [
     {"choosing", "model", "strategy_table"},
     {"bundle", "fitting", "onnx"},
     {"classifier", "compatibility", "estimator_params", "inputs", "multitask", "predictions", "testing"},
+    {"comparing"},
     {"__init__"},
     {"cli"},
 ]

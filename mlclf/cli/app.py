@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mlclf import __version__
+from mlclf.cli.compare import compare
 from mlclf.cli.evaluate import evaluate
 from mlclf.cli.export import export
 from mlclf.cli.predict import predict
@@ -59,6 +60,7 @@ app.command()(evaluate)
 app.command()(predict)
 app.command()(export)
 app.command()(strategies)
+app.command()(compare)
 
 
 def _print_version(wanted: bool) -> None:

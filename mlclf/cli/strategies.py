@@ -71,7 +71,7 @@ def _print(table: StrategyTable, results: IO[str]) -> None:
     for name in _columns(table):
         shown.add_column(name, justify="right" if name in ("trainable", "rate", "head rate") else "left")
     for row in usable:
-        shown.add_row(*(escape(cell) for cell in _cells(row, table)))
+        shown.add_row(*(escape(cell) for cell in _cells(row)))
     console.print(shown)
     if table.n_parameters is not None:
         console.print(
@@ -86,9 +86,11 @@ def _columns(table: StrategyTable) -> tuple[str, ...]:
     return _ALWAYS if table.backbone is None else (_ALWAYS[0], "trainable", *_ALWAYS[1:])
 
 
-def _cells(row: StrategyRow, table: StrategyTable) -> list[str]:
+def _cells(row: StrategyRow) -> list[str]:
     """Return the cells of a strategy that can be used."""
-    share = [] if table.backbone is None else [percent(row.share)]
+    from mlclf.strategy_table import percent
+
+    share = [] if row.share is None else [percent(row.share)]
     return [
         row.name,
         *share,
@@ -99,14 +101,3 @@ def _cells(row: StrategyRow, table: StrategyTable) -> list[str]:
         "-" if row.head_rate is None else f"{row.head_rate:g}",
         row.typical_use or row.summary,
     ]
-
-
-def percent(share: float | None) -> str:
-    """Return a share with the digits that tell small ones apart.
-
-    Examples
-    --------
-    >>> percent(0.02941), percent(0.00012), percent(1.0), percent(0.0)
-    ('2.9 %', '0.012 %', '100 %', '0 %')
-    """
-    return "-" if share is None else f"{100 * share:.2g} %" if share < 0.995 else "100 %"
