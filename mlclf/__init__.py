@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlclf.strategies.full import FullOptions
     from mlclf.strategies.head_only import HeadOnlyOptions
     from mlclf.strategies.lora import LoraOptions
+    from mlclf.strategies.lora_merging import merge_loras
     from mlclf.strategies.partial import PartialOptions
     from mlclf.thresholds import Thresholds
 
@@ -46,6 +47,7 @@ _HOMES = {
     "Thresholds": "mlclf.thresholds",
     "TrainingOptions": "mlclf.options",
     "register_back_translation": "mlclf.augmentation",
+    "merge_loras": "mlclf.strategies.lora_merging",
     "register_backbone": "mlclf.plugins",
     "register_head": "mlclf.plugins",
     "register_strategy": "mlclf.plugins",
@@ -71,6 +73,7 @@ __all__ = [
     "Thresholds",
     "TrainingOptions",
     "__version__",
+    "merge_loras",
     "register_back_translation",
     "register_backbone",
     "register_head",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -11,8 +12,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from mlclf.exceptions import IncompatibleComponentsError, NotMergeableError
-from mlclf.interfaces import Backbone, LearningRates, RowUpdate, Strategy, StrategyCapabilities
+from mlclf.interfaces import Backbone, Batch, LearningRates, RowUpdate, Strategy, StrategyCapabilities
 from mlclf.options import Options
+from mlclf.strategies.lora_start import LoraStart
 from mlclf.strategies.lora_targets import Layers, Targets, check_layers, check_targets, chosen_layers, find_targets
 from mlclf.strategies.modes import train_only
 from mlclf.strategies.rates import RateOptions
@@ -46,6 +48,8 @@ class LoraOptions(RateOptions):
     init : {"default", "gaussian", "orthogonal", "pissa", "olora"}
         How the updates start: at zero effect ("default", "gaussian", "orthogonal"), or at the largest singular
         directions ("pissa") or the first columns of a QR decomposition ("olora") of the weights.
+    start : LoraStart or None
+        Updates of saved models to start from, by :func:`~mlclf.strategies.lora_merging.merge_loras`.
     backbone_dropout : bool
         Whether the frozen backbone keeps its own dropout in training. A step without it is faster, and the
         updates overfit sooner.
@@ -70,6 +74,7 @@ class LoraOptions(RateOptions):
     use_dora: bool = False
     use_rslora: bool = False
     init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"] = "default"
+    start: LoraStart | None = None
     backbone_dropout: bool = True
 
     @field_validator("targets", mode="before")
@@ -81,6 +86,14 @@ class LoraOptions(RateOptions):
     @classmethod
     def _possible_layers(cls, value: Any) -> Any:
         return check_layers(value)
+
+    @field_validator("start")
+    @classmethod
+    def _one_start(cls, value: LoraStart | None, info: ValidationInfo) -> LoraStart | None:
+        """Refuse a second way to start, which would win over the saved models or be lost."""
+        if value is not None and (info.data.get("use_dora") or info.data.get("init") in _TAKES_FROM_BASE):
+            raise ValueError("starts plain updates: use it with use_dora=False and init='default'")
+        return value
 
     @field_validator("init")
     @classmethod
@@ -158,6 +171,13 @@ class LoraStrategy(Strategy):
         )
         names = find_targets(backbone, self.options.targets, self.options.layers)
         inject(backbone.model, names, config, takes_from_base=self.options.init in _TAKES_FROM_BASE)
+
+    def initialise(self, backbone: Backbone, batches: Iterable[Batch]) -> None:
+        """Put the merged updates of saved models in, where the options name some."""
+        if self.options.start is not None:
+            from mlclf.strategies.lora_merging import start_from_sources
+
+            start_from_sources(backbone, self.options.start)
 
     def constant_layers(self, backbone: Backbone) -> int:
         """Return the number of layers below the lowest adapted one."""
