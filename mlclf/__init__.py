@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlclf.multitask.classifier import MultiTaskClassifier
     from mlclf.options import AugmentationOptions, Options, TrainingOptions
     from mlclf.plugins import register_backbone, register_head, register_strategy
+    from mlclf.replay import ReplayOptions
     from mlclf.report import Report
     from mlclf.strategies.auto import AutoOptions
     from mlclf.strategies.features import FeaturesOptions
@@ -43,6 +44,7 @@ _HOMES = {
     "MultiTaskClassifier": "mlclf.multitask.classifier",
     "Options": "mlclf.options",
     "PartialOptions": "mlclf.strategies.partial",
+    "ReplayOptions": "mlclf.replay",
     "Report": "mlclf.report",
     "Thresholds": "mlclf.thresholds",
     "TrainingOptions": "mlclf.options",
@@ -69,6 +71,7 @@ __all__ = [
     "MultiTaskClassifier",
     "Options",
     "PartialOptions",
+    "ReplayOptions",
     "Report",
     "Thresholds",
     "TrainingOptions",

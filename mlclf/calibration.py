@@ -108,6 +108,17 @@ class Calibrator:
         moved = sigmoid(scale * log_odds(probabilities) + offset)
         return np.where(probabilities > 0, moved, 0).astype(np.float32)
 
+    def extended(self, n_labels: int) -> Calibrator:
+        """Return the same map for more labels; probabilities of the further ones are left as they are.
+
+        Examples
+        --------
+        >>> Calibrator([0.5], [1.0]).extended(2).scale.tolist()
+        [0.5, 1.0]
+        """
+        added = n_labels - len(self.scale)
+        return Calibrator(np.append(self.scale, np.ones(added)), np.append(self.offset, np.zeros(added)))
+
     def to_json(self) -> dict[str, Any]:
         """Return the numbers as JSON-ready values; :meth:`from_json` gives back equal ones."""
         return {"scale": [float(x) for x in self.scale], "offset": [float(x) for x in self.offset]}

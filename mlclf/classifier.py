@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,25 +18,28 @@ from mlclf.bundle.store import AllowedPlugins, load_model, save_model
 from mlclf.chaining.options import StrategyChoice
 from mlclf.choosing import AutoChoice, settle
 from mlclf.estimator_params import NestedOptionsMixin
-from mlclf.fitting import Plan, Rows, fit_model, split_validation
+from mlclf.fitting import Plan, fit_model, split_validation
 from mlclf.inputs import check_validation, checked_rows, checked_validation, random_seed
 from mlclf.label_names import names_array
-from mlclf.labels import LabelSpace, check_trainable, y_format
+from mlclf.labels import LabelSpace, YFormat, check_trainable, y_format
 from mlclf.model import Model
 from mlclf.onnx.entries import Precision
 from mlclf.onnx.export import ExportRequest, export_model
 from mlclf.onnx.export_report import ExportReport
 from mlclf.options import Options, TrainingOptions
 from mlclf.predictions import PredictionMixin
+from mlclf.replay import DEFAULT_SHARE, ReplayOptions, as_replay_options
+from mlclf.rows import Rows
 from mlclf.texts import as_texts
 from mlclf.thresholds import Thresholds, check_rule
 from mlclf.training.device import resolve_device, resolve_precision
 from mlclf.training.history import History
+from mlclf.updating import UpdateMixin
 
 logger = logging.getLogger(__name__)
 
 
-class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin):  # type: ignore[misc]  # no types
+class MultiLabelClassifier(UpdateMixin, PredictionMixin, ClassifierMixin, NestedOptionsMixin):  # type: ignore[misc]  # no types
     """Fine-tunes a language model to give any number of labels to a text.
 
     Parameters
@@ -59,6 +63,8 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
         number for all labels; or given ones.
     calibration : {"platt"} or None
         Whether probabilities are calibrated a label on the validation rows.
+    replay : float, ReplayOptions or None, default=0.2
+        Share of the rows that is kept in memory, so that :meth:`partial_fit` does not forget; None keeps none.
     device : str or None
         ``"cpu"``, ``"cuda"``, ...; None takes a GPU where there is one.
     random_state : int, RandomState or None
@@ -105,6 +111,7 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
         validation: float | None = 0.1,
         thresholds: str | float | Thresholds = "per-label",
         calibration: str | None = None,
+        replay: float | ReplayOptions | None = DEFAULT_SHARE,
         device: str | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 1,
@@ -117,6 +124,7 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
         self.validation = validation
         self.thresholds = thresholds
         self.calibration = calibration
+        self.replay = replay
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -150,11 +158,11 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
         TrainingError, TrainingInterrupted
             During training.
         """
-        plan, rows, validation = self._plan(X, Y, sample_weight, validation_data)
-        self._adopt(fit_model(plan, rows, validation), plan.choice)
-        return self
+        return self._fit(X, Y, sample_weight, validation_data, None)
 
-    def save(self, folder: str | os.PathLike[str], *, include_backbone: bool = False) -> None:
+    def save(
+        self, folder: str | os.PathLike[str], *, include_backbone: bool = False, include_replay: bool = False
+    ) -> None:
         """Write the fitted model into a folder of safetensors and JSON.
 
         Parameters
@@ -164,8 +172,10 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
         include_backbone : bool, default=False
             Also write pretrained weights that the strategy left alone. Without them a LoRA model is a few megabytes
             and needs its backbone where it is loaded.
+        include_replay : bool, default=False
+            Also write the training texts that are kept for :meth:`partial_fit`, with their labels.
         """
-        save_model(self._fitted(), folder, include_backbone=include_backbone)
+        save_model(self._fitted(), folder, include_backbone=include_backbone, include_replay=include_replay)
 
     def export_onnx(
         self,
@@ -268,42 +278,53 @@ class MultiLabelClassifier(PredictionMixin, ClassifierMixin, NestedOptionsMixin)
             model.parts.head,
             training=model.training,
             classes=list(model.labels.names),
+            thresholds=model.thresholds.request,
+            calibration=None if model.calibrator is None else "platt",
             device=device,
         )
         estimator._adopt(model)
         return estimator
 
-    def _plan(self, X: Any, Y: Any, sample_weight: Any, validation_data: Any) -> tuple[Plan, Rows, Rows | None]:
+    def _fit(self, X: Any, Y: Any, sample_weight: Any, validation_data: Any, classes: Any) -> Self:
+        plan, rows, validation = self._plan(X, Y, sample_weight, validation_data, classes)
+        self._adopt(fit_model(plan, rows, validation), plan.choice)
+        return self
+
+    def _plan(
+        self, X: Any, Y: Any, sample_weight: Any, validation_data: Any, classes: Any = None
+    ) -> tuple[Plan, Rows, Rows | None]:
         """Check everything, and turn it into what ``fit_model`` takes."""
+        plan = self._settings(LabelSpace.infer(Y, self.classes if classes is None else classes), y_format(Y))
+        rows = checked_rows(X, Y, sample_weight, plan.labels)
+        check_trainable(rows.targets)
+        if validation_data is not None:
+            held_out: Rows | None = checked_validation(validation_data, plan.labels)
+        else:
+            rows, held_out = split_validation(rows, self.validation, plan.seed)
+        parts, choice = settle(plan.parts, len(rows), plan.device, self.verbose)
+        check_training(parts, plan.training)
+        return replace(plan, parts=parts, choice=choice), rows, held_out
+
+    def _settings(self, labels: LabelSpace, form: YFormat) -> Plan:
+        """Check the parameters; which strategy ``"auto"`` stands for is open as yet."""
         parts = resolve_parts(self.backbone, self.strategy, self.head)
         training = (TrainingOptions() if self.training is None else self.training).validated()
         check_rule(self.thresholds)
         check_validation(self.validation, self.calibration)
         device = resolve_device(self.device)
         resolve_precision(training.precision, device)
-        seed = random_seed(self.random_state)
-        labels = LabelSpace.infer(Y, self.classes)
-        rows = checked_rows(X, Y, sample_weight, labels)
-        check_trainable(rows.targets)
-        if validation_data is not None:
-            held_out: Rows | None = checked_validation(validation_data, labels)
-        else:
-            rows, held_out = split_validation(rows, self.validation, seed)
-        parts, choice = settle(parts, len(rows.texts), device, self.verbose)
-        check_training(parts, training)
-        plan = Plan(
+        return Plan(
             parts=parts,
             labels=labels,
-            y_format=y_format(Y),
+            y_format=form,
             training=training,
             thresholds=self.thresholds,
             calibrate=self.calibration is not None,
             device=device,
-            seed=seed,
+            seed=random_seed(self.random_state),
             verbose=self.verbose,
-            choice=choice,
+            replay=as_replay_options(self.replay),
         )
-        return plan, rows, held_out
 
     def _adopt(self, model: Model, choice: AutoChoice | None = None) -> None:
         """Take a fitted model; only here does a fit become visible."""

@@ -11,6 +11,7 @@ from mlclf.exceptions import OptionsError
 from mlclf.options import Options, TrainingOptions
 from mlclf.plugins import resolve
 from mlclf.plugins.spec import Kind
+from mlclf.replay import as_replay_options
 
 _COMPONENTS = ("backbone", "strategy", "head")
 
@@ -55,7 +56,7 @@ class NestedOptionsMixin(BaseEstimator):  # type: ignore[misc]  # scikit-learn s
 
     def _options_of(self, part: str) -> Options:
         """Return the options object of a component, or that of its name."""
-        valid = (*_COMPONENTS, "training")
+        valid = (*_COMPONENTS, "training", "replay")
         if part not in valid:
             raise OptionsError(f"{part!r} has no options to set. Parameters with options: {', '.join(valid)}.")
         value: Any = getattr(self, part)
@@ -65,4 +66,6 @@ class NestedOptionsMixin(BaseEstimator):  # type: ignore[misc]  # scikit-learn s
             return TrainingOptions()
         if part == "strategy" and isinstance(value, list | tuple):
             return chain_options(value)
+        if part == "replay":
+            return as_replay_options(cast("float | None", value))
         return resolve(cast(Kind, part), cast(str, value))[2]

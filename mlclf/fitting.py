@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from numpy.typing import NDArray
 
 from mlclf.assembly import Parts, build_network
 from mlclf.batching import EncodedDataset, shuffled_batches
@@ -22,11 +21,13 @@ from mlclf.calibration import fit_calibrator
 from mlclf.choosing import AutoChoice
 from mlclf.encoding import EncodedTexts
 from mlclf.interfaces import Backbone, Batch, LabelStatistics
-from mlclf.labels import LabelSpace, Targets, YFormat
+from mlclf.labels import LabelSpace, YFormat
 from mlclf.metrics import score
 from mlclf.model import Model
 from mlclf.model_selection import stratified_split
 from mlclf.options import TrainingOptions
+from mlclf.replay import ReplayBuffer, ReplayOptions
+from mlclf.rows import Rows
 from mlclf.thresholds import Thresholds, tune
 from mlclf.training.checkpoint import checkpoint_precision
 from mlclf.training.device import Precision, resolve_device, resolve_precision, seeded
@@ -36,29 +37,9 @@ from mlclf.training.loop import Run, train
 logger = logging.getLogger(__name__)
 
 # Fewer validation rows than this say nothing about thresholds; all rows are then used for training.
-_FEWEST_VALIDATION_ROWS = 10
+FEWEST_VALIDATION_ROWS = 10
 # Sets the order of rows that a strategy starts from apart from those of the epochs, which count from 0.
 _INITIAL_ORDER = 1 << 20
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some labelled texts.
-
-    Parameters
-    ----------
-    texts : sequence of str, length n_samples
-    targets : Targets
-    weights : ndarray of float32, shape (n_samples,)
-    """
-
-    texts: Sequence[str]
-    targets: Targets
-    weights: NDArray[np.float32]
-
-    def take(self, rows: NDArray[np.int64]) -> Rows:
-        """Return some of the rows."""
-        return Rows([self.texts[i] for i in rows], self.targets.take(rows), self.weights[rows])
 
 
 @dataclass(frozen=True)
@@ -78,6 +59,8 @@ class Plan:
     device : torch.device
     seed : int
     verbose : int
+    replay : ReplayOptions
+        How many rows are kept for later.
     choice : AutoChoice or None
         Why the strategy was chosen; None where it was given.
     backbone : Backbone or None
@@ -93,6 +76,7 @@ class Plan:
     device: torch.device
     seed: int
     verbose: int
+    replay: ReplayOptions
     choice: AutoChoice | None = None
     backbone: Backbone | None = None
 
@@ -107,12 +91,12 @@ def split_validation(rows: Rows, share: float | None, seed: int) -> tuple[Rows, 
     """
     if not share:
         return rows, None
-    if len(rows.texts) * share < _FEWEST_VALIDATION_ROWS:
+    if len(rows.texts) * share < FEWEST_VALIDATION_ROWS:
         logger.warning(
             "%d rows leave fewer than %d for validation: all are used for training, the last weights are kept and "
             "thresholds are 0.5. Give validation_data= or more rows.",
             len(rows.texts),
-            _FEWEST_VALIDATION_ROWS,
+            FEWEST_VALIDATION_ROWS,
         )
         return rows, None
     kept, held_out = stratified_split(rows.targets, share, seed)
@@ -133,8 +117,8 @@ def fit_model(plan: Plan, train_rows: Rows, validation_rows: Rows | None) -> Mod
         known=train_rows.targets.known_counts,
         targets=train_rows.targets,
     )
-    device = _process_device(plan.device)
-    precision = _precision(plan.training, device)
+    device = process_device(plan.device)
+    precision = run_precision(plan.training, device)
     with seeded(plan.seed):
         network, strategy = build_network(plan.parts, statistics, backbone=plan.backbone)
         model = Model(
@@ -144,23 +128,45 @@ def fit_model(plan: Plan, train_rows: Rows, validation_rows: Rows | None) -> Mod
             labels=plan.labels,
             y_format=plan.y_format,
             statistics=replace(statistics, targets=None),
-            thresholds=Thresholds.fixed(plan.labels.n_labels),
+            thresholds=Thresholds.untuned(plan.labels.n_labels),
             calibrator=None,
             training=plan.training,
-            history=None,  # type: ignore[arg-type]  # set once training ends, a few lines below
+            history=None,  # type: ignore[arg-type]  # set once training ends
             device=device,
+            replay=rows_to_keep(plan, ReplayBuffer.empty(plan.labels.n_labels), train_rows, validation_rows),
         )
-        _train(plan, model, train_rows, validation_rows, precision)
-    _decide(plan, model, validation_rows)
+        train_set = model.dataset(train_rows.texts, train_rows.targets)
+        network.to(device)
+        strategy.initialise(network.backbone, _random_batches(train_set, plan, device))
+        train_model(plan, model, train_set, train_rows, validation_rows, precision)
+    decide(plan, model, validation_rows)
     return model
 
 
-def _train(plan: Plan, model: Model, rows: Rows, validation: Rows | None, precision: Precision) -> None:
-    """Encode all texts, let the strategy find its start, and run the training loop."""
-    train_set = model.dataset(rows.texts, rows.targets)
+def train_model(
+    plan: Plan,
+    model: Model,
+    train_set: EncodedDataset,
+    rows: Rows,
+    validation: Rows | None,
+    precision: Precision,
+    *,
+    start: str | None = None,
+) -> None:
+    """Run the training loop from the model's present weights; they change in place.
+
+    Parameters
+    ----------
+    plan : Plan
+    model : Model
+    train_set : EncodedDataset
+        The training rows' texts, encoded, with their targets.
+    rows, validation : Rows, Rows or None
+    precision : {"fp32", "bf16", "fp16"}
+    start : str or None
+        What tells the weights that training starts from apart from others; None where the plan says it all.
+    """
     augmented = make_epoch_data(plan.training.augmentation, train_set, rows.texts, rows.weights, plan.seed)
-    model.network.to(model.device)
-    model.strategy.initialise(model.network.backbone, _random_batches(train_set, plan, model.device))
     run = Run(
         network=model.network,
         strategy=model.strategy,
@@ -170,12 +176,20 @@ def _train(plan: Plan, model: Model, rows: Rows, validation: Rows | None, precis
         options=plan.training,
         seed=plan.seed,
         precision=precision,
-        fingerprint={**_fingerprint(plan, train_set.encoded, rows), **augmentation_fingerprint(augmented)},
+        fingerprint={**_fingerprint(plan, train_set.encoded, rows, start), **augmentation_fingerprint(augmented)},
         verbose=plan.verbose,
     )
     model.history = train(run, _accelerator(model.device, precision))
     model.strategy.finish(model.network.backbone)
     model.network.eval()
+
+
+def rows_to_keep(plan: Plan, buffer: ReplayBuffer, training: Rows, validation: Rows | None) -> ReplayBuffer | None:
+    """Return the rows to keep for later after new ones, or None where the plan keeps none."""
+    if not plan.replay.share:
+        return None
+    nothing = Rows.none(plan.labels.n_labels)
+    return buffer.with_new(training, nothing if validation is None else validation, plan.replay, plan.seed)
 
 
 def _random_batches(dataset: EncodedDataset, plan: Plan, device: torch.device) -> Iterator[Batch]:
@@ -185,7 +199,7 @@ def _random_batches(dataset: EncodedDataset, plan: Plan, device: torch.device) -
         yield dataset.batch(rows).to(device)
 
 
-def _decide(plan: Plan, model: Model, validation: Rows | None) -> None:
+def decide(plan: Plan, model: Model, validation: Rows | None) -> None:
     """Calibrate and tune thresholds on the validation rows, in the arithmetic that prediction uses."""
     rule = plan.thresholds
     if isinstance(rule, Thresholds):
@@ -203,7 +217,7 @@ def _decide(plan: Plan, model: Model, validation: Rows | None) -> None:
     model.metrics = score(probabilities, validation.targets, model.thresholds, names=plan.labels.names).to_dict()
 
 
-def _process_device(device: torch.device) -> torch.device:
+def process_device(device: torch.device) -> torch.device:
     """Return this process's own GPU where several processes were launched."""
     rank = os.environ.get("LOCAL_RANK")
     if device.type == "cuda" and device.index is None and rank is not None:
@@ -211,7 +225,7 @@ def _process_device(device: torch.device) -> torch.device:
     return resolve_device(device)
 
 
-def _precision(training: TrainingOptions, device: torch.device) -> Precision:
+def run_precision(training: TrainingOptions, device: torch.device) -> Precision:
     """Return the precision; a resumed run keeps that of its checkpoint, or it would not end at the same weights."""
     wanted: str = training.precision
     if training.resume_from is not None:
@@ -233,8 +247,8 @@ def _accelerator(device: torch.device, precision: Precision) -> Accelerator:
     return Accelerator(cpu=device.type == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))
 
 
-def _fingerprint(plan: Plan, encoded: EncodedTexts, rows: Rows) -> dict[str, Any]:
-    """Return what must be equal for a checkpoint to be continued: data, components, options and seed."""
+def _fingerprint(plan: Plan, encoded: EncodedTexts, rows: Rows, start: str | None) -> dict[str, Any]:
+    """Return what must be equal for a checkpoint to be continued: data, components, options, seed and start."""
     data = hashlib.sha256()
     indicator = rows.targets.indicator
     for array in (encoded.ids, encoded.window_offsets, indicator.indices, indicator.indptr, rows.weights):
@@ -246,4 +260,5 @@ def _fingerprint(plan: Plan, encoded: EncodedTexts, rows: Rows) -> dict[str, Any
         kind: {"name": name, **getattr(plan.parts, kind).model_dump(mode="json")}
         for kind, name in plan.parts.names.items()
     }
-    return {"data": data.hexdigest(), "seed": plan.seed, "training": training, **components}
+    begin = {} if start is None else {"start": start}
+    return {"data": data.hexdigest(), "seed": plan.seed, "training": training, **begin, **components}

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlclf.exceptions import InvalidInputError, OptionsError
-from mlclf.fitting import Rows
 from mlclf.labels import LabelSpace
+from mlclf.rows import Rows
 from mlclf.texts import as_texts
 
 

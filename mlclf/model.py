@@ -19,6 +19,7 @@ from mlclf.interfaces import LabelStatistics, Strategy
 from mlclf.labels import LabelSpace, Targets, YFormat
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import TrainingOptions
+from mlclf.replay import ReplayBuffer
 from mlclf.thresholds import Thresholds
 from mlclf.training.history import History
 
@@ -49,6 +50,8 @@ class Model:
     metrics : dict
         Report on the validation rows; empty where there were none.
     device : torch.device
+    replay : ReplayBuffer or None
+        Rows kept to be learned from again; None where none are.
     """
 
     parts: Parts
@@ -63,6 +66,7 @@ class Model:
     history: History
     device: torch.device
     metrics: dict[str, Any] = field(default_factory=dict)
+    replay: ReplayBuffer | None = None
 
     def dataset(self, texts: Sequence[str], targets: Targets | None = None) -> EncodedDataset:
         """Encode texts for this network."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -110,6 +111,34 @@ class Targets:
         dropped = None if self.dropped_per_row is None else self.dropped_per_row[rows]
         return Targets(self.indicator[rows], unknown, dropped)
 
+    def widened(self, n_labels: int) -> Targets:
+        """Return the targets with further labels at the end, of which nobody knows whether they apply.
+
+        Parameters
+        ----------
+        n_labels : int
+            Number of labels wanted, at least as many as there are.
+
+        Examples
+        --------
+        >>> from mlclf.labels import LabelSpace
+        >>> targets = LabelSpace(("anger",)).encode([["anger"], []]).widened(2)
+        >>> targets.known_counts.tolist()
+        [2, 0]
+        """
+        added = n_labels - self.n_labels
+        if not added:
+            return self
+        from scipy.sparse import csr_array, hstack
+
+        shape = (len(self), added)
+        unknown = csr_array(self.indicator.shape, dtype=np.bool_) if self.unknown is None else self.unknown
+        return Targets(
+            hstack([self.indicator, csr_array(shape, dtype=np.int8)], format="csr"),
+            hstack([unknown, csr_array(np.ones(shape, dtype=np.bool_))], format="csr"),
+            self.dropped_per_row,
+        )
+
 
 def check_trainable(targets: Targets) -> None:
     """Refuse targets from which nothing can be learned.
@@ -142,6 +171,38 @@ def check_trainable(targets: Targets) -> None:
             f"No label applies to any of the {len(targets)} rows of Y, so there is nothing to learn. "
             "Check that Y was read from the right column and that 1 means 'applies'."
         )
+
+
+def stacked(parts: Sequence[Targets]) -> Targets:
+    """Return the targets of several sets of samples, one set after the other.
+
+    Parameters
+    ----------
+    parts : sequence of Targets
+        At least one; all with the same labels.
+
+    Examples
+    --------
+    >>> from mlclf.labels import LabelSpace
+    >>> space = LabelSpace(("anger", "joy"))
+    >>> stacked([space.encode([["joy"]]), space.encode([[]])]).indicator.toarray().tolist()
+    [[0, 1], [0, 0]]
+    """
+    from scipy.sparse import csr_array, vstack
+
+    def unknown_of(part: Targets) -> Csr:
+        return csr_array(part.indicator.shape, dtype=np.bool_) if part.unknown is None else part.unknown
+
+    def dropped_of(part: Targets) -> NDArray[np.int64]:
+        return np.zeros(len(part), dtype=np.int64) if part.dropped_per_row is None else part.dropped_per_row
+
+    complete = all(part.unknown is None for part in parts)
+    kept = all(part.dropped_per_row is None for part in parts)
+    return Targets(
+        vstack([part.indicator for part in parts], format="csr"),
+        None if complete else vstack([unknown_of(part) for part in parts], format="csr"),
+        None if kept else np.concatenate([dropped_of(part) for part in parts]),
+    )
 
 
 def csr_of_ones(

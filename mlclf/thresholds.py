@@ -37,7 +37,8 @@ class Thresholds:
     top_k : int or None
         Most labels that a row may have.
     rule : str
-        How the values were found: ``"fixed"``, ``"global"``, ``"per-label"`` or ``"top-k"``.
+        How the values were found: ``"fixed"``, ``"global"``, ``"per-label"``, ``"top-k"``, or ``"untuned"`` where
+        there were no rows to tune on.
 
     Raises
     ------
@@ -78,6 +79,11 @@ class Thresholds:
     def fixed(cls, n_labels: int, value: float = 0.5) -> Thresholds:
         """Return one given threshold for all labels."""
         return cls(np.full(n_labels, value, dtype=np.float32), rule="fixed")
+
+    @classmethod
+    def untuned(cls, n_labels: int) -> Thresholds:
+        """Return 0.5 for all labels, for want of rows to tune on."""
+        return cls(np.full(n_labels, 0.5, dtype=np.float32), rule="untuned")
 
     @classmethod
     def global_(cls, n_labels: int, value: float) -> Thresholds:
@@ -149,6 +155,31 @@ class Thresholds:
         if len(self.values) not in (1, n_labels):
             raise InvalidInputError(f"Thresholds for {len(self.values)} labels cannot serve {n_labels} labels.")
         return replace(self, values=np.broadcast_to(self.values, (n_labels,)))
+
+    def extended(self, n_labels: int) -> Thresholds:
+        """Return the same rule for more labels: further ones have the value that all have, else 0.5.
+
+        Examples
+        --------
+        >>> Thresholds.per_label([0.25, 0.75]).extended(3).values.tolist()
+        [0.25, 0.75, 0.5]
+        >>> Thresholds.fixed(2, 0.25).extended(3).values.tolist()
+        [0.25, 0.25, 0.25]
+        """
+        one = len(np.unique(self.values)) == 1 and self.rule != "per-label"
+        added = np.full(max(0, n_labels - len(self.values)), self.values[0] if one else 0.5, dtype=np.float32)
+        return self if len(self.values) == 1 else replace(self, values=np.concatenate([self.values, added]))
+
+    @property
+    def request(self) -> str | float | Thresholds:
+        """What an estimator is given to tune or fix thresholds as these were: a rule, a number, or these."""
+        if self.rule == "untuned":
+            return RULES[0]
+        if self.rule in RULES and self.top_k is None:
+            return self.rule
+        if self.rule == "fixed" and self.top_k is None and len(np.unique(self.values)) == 1:
+            return float(self.values[0])
+        return self
 
     def to_json(self) -> dict[str, Any]:
         """Return the thresholds as JSON-ready values; :meth:`from_json` gives back equal ones."""

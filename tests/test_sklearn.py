@@ -225,6 +225,15 @@ class NumericAdapter(MultiLabelClassifier):
         super().fit(_words(X), y, sample_weight=weights)
         return self
 
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
+        from sklearn.utils.validation import validate_data
+
+        if not hasattr(self, "model_"):
+            return self.fit(X, y, sample_weight)
+        X, y = validate_data(self, X, y, multi_output=True, dtype="numeric", reset=False)
+        codes = np.eye(len(self.single_), dtype=np.int64)[np.searchsorted(self.single_, y)] if y.ndim == 1 else y
+        return super().partial_fit(_words(X), codes, sample_weight)
+
     def _rows(self, X: Any) -> list[str]:
         from sklearn.utils.validation import check_is_fitted, validate_data
 

@@ -22,7 +22,7 @@ CHAIN_NAME = "chain"
 
 # Every file that a bundle may hold beside its manifest. Names outside the list are refused, so that no manifest can
 # point outside its folder.
-_FILE_NAME = re.compile(r"(backbone/)?[a-z_]+\.(safetensors|json|txt|model)")
+_FILE_NAME = re.compile(r"(backbone/)?[a-z_]+\.(safetensors|json|txt|model)|replay\.jsonl")
 
 _REQUIRED = frozenset({"strategy.safetensors", "head.safetensors"})
 
@@ -247,7 +247,7 @@ def check_listed(folder: Path, files: Mapping[str, FileEntry], *, allowed: re.Pa
     """
     found = {
         path.relative_to(folder).as_posix()
-        for ending in ("json", "safetensors")
+        for ending in ("json", "jsonl", "safetensors")
         for path in folder.rglob(f"*.{ending}")
     }
     unlisted = sorted(found - set(files) - {beside})

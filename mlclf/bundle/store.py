@@ -27,6 +27,7 @@ from mlclf.bundle.manifest import (
     file_entries,
     read_manifest,
 )
+from mlclf.bundle.replay_file import REPLAY_NAME, read_replay, write_replay
 from mlclf.calibration import Calibrator
 from mlclf.exceptions import BackboneLoadError, BundleDamagedError, OptionsError
 from mlclf.files import replace_folder
@@ -36,6 +37,7 @@ from mlclf.model import Model
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import Options, TrainingOptions
 from mlclf.plugins import Kind, provenance, require, resolve
+from mlclf.replay import ReplayBuffer
 from mlclf.thresholds import Thresholds
 from mlclf.training.history import History
 
@@ -47,7 +49,9 @@ WEIGHTS_NAME = "backbone/weights.safetensors"
 _PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "scikit-learn")
 
 
-def save_model(model: Model, folder: str | os.PathLike[str], *, include_backbone: bool) -> None:
+def save_model(
+    model: Model, folder: str | os.PathLike[str], *, include_backbone: bool, include_replay: bool = False
+) -> None:
     """Write a model into a folder, which is replaced only once everything is on disk.
 
     Parameters
@@ -57,23 +61,32 @@ def save_model(model: Model, folder: str | os.PathLike[str], *, include_backbone
         Made, or replaced if it is a saved model already.
     include_backbone : bool
         Whether pretrained weights that the strategy left alone are written too.
+    include_replay : bool
+        Whether the rows kept for replay are written too: training texts.
 
     Raises
     ------
     OptionsError
-        If the folder exists and is something else than a saved model.
+        If the folder exists and is something else than a saved model, or there are no rows to include.
     """
     target = Path(folder)
     check_target(target)
+    if include_replay and model.replay is None:
+        raise OptionsError(
+            "include_replay=True: this model keeps no rows. Fit it with replay=0.2 or another share, or load it from a "
+            "folder that was saved with them."
+        )
     strategy_state = model.strategy.state(model.network.backbone)
     rest = other_weights(model.network.backbone, strategy_state)
     # What full fine-tuning leaves alone (an unused table, a buffer) is not worth a second download.
     included = include_backbone or _size(rest) <= _size(strategy_state)
     with replace_folder(target) as work:
-        write_bundle(model, work, rest if included else None)
+        write_bundle(model, work, rest if included else None, model.replay if include_replay else None)
 
 
-def write_bundle(model: Model, folder: Path, rest: dict[str, Tensor] | None) -> None:
+def write_bundle(
+    model: Model, folder: Path, rest: dict[str, Tensor] | None, replay: ReplayBuffer | None = None
+) -> None:
     """Write a model into an empty folder.
 
     Parameters
@@ -83,6 +96,8 @@ def write_bundle(model: Model, folder: Path, rest: dict[str, Tensor] | None) -> 
         Is there, and empty.
     rest : dict of str to Tensor, or None
         The weights that the strategy left alone; None leaves them to their source.
+    replay : ReplayBuffer or None
+        Training rows to write too.
     """
     (folder / "backbone").mkdir()
     model.network.backbone.save_files(folder / "backbone")
@@ -90,6 +105,8 @@ def write_bundle(model: Model, folder: Path, rest: dict[str, Tensor] | None) -> 
     write_tensors(folder / "head.safetensors", _head_tensors(model.network))
     if rest is not None:
         write_tensors(folder / WEIGHTS_NAME, rest)
+    if replay is not None:
+        write_replay(folder / REPLAY_NAME, replay, model.labels)
     manifest = _manifest(model, folder, included=rest is not None)
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
 
@@ -148,11 +165,12 @@ def load_model(
         strategy.finish(network.backbone)
         _put_trained(source, network, strategy)
     network.to(device).eval()
+    labels = LabelSpace(tuple(manifest.labels))
     return Model(
         parts=parts,
         network=network,
         strategy=strategy,
-        labels=LabelSpace(tuple(manifest.labels)),
+        labels=labels,
         y_format=YFormat(**manifest.y_format.model_dump()),
         statistics=statistics,
         thresholds=Thresholds.from_json(manifest.thresholds),
@@ -161,6 +179,7 @@ def load_model(
         history=History.from_dict(manifest.history),
         device=device,
         metrics=manifest.metrics,
+        replay=read_replay(source / REPLAY_NAME, labels) if REPLAY_NAME in manifest.files else None,
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field, SerializeAsAny, field_validator
 from torch import Tensor, nn
 
@@ -19,6 +21,7 @@ from mlclf.options import Options
 # within about .02 of their bias; and with a random head out of the way, the first steps distort the backbone less
 # (Kumar et al. 2022, arXiv:2202.10054).
 OUTPUT_STD = 1e-3
+_BLOCK = 16
 
 
 class BceOptions(Options):
@@ -120,13 +123,46 @@ class BceHead(LogitsHead):
         self.output = nn.Linear(widths[-1], labels.n_labels)
         nn.init.normal_(self.output.weight, std=OUTPUT_STD)
         with torch.no_grad():
-            self.output.bias.copy_(prior_logits(labels) if options.prior_bias else torch.zeros(labels.n_labels))
+            self.output.bias.copy_(_first_bias(labels) if options.prior_bias else torch.zeros(labels.n_labels))
+
+    def grow(self, backbone: Backbone, before: LabelStatistics, after: LabelStatistics) -> BceHead:
+        """Return a head for more labels; labels that no row told about so far start at their prior now."""
+        grown = cast(BceHead, super().grow(backbone, before, after))
+        if self.options.prior_bias:
+            learned = np.zeros(after.n_labels, dtype=np.bool_)
+            learned[: before.n_labels] = before.known > 0
+            with torch.no_grad():
+                grown.output.bias[~learned] = _first_bias(after).to(grown.output.bias.device)[~learned]
+        return grown
 
     def features_to_logits(self, output: BackboneOutput) -> Tensor:
         """Return logits of each row, float32 ``(n_rows, n_labels)``."""
         with _without_autocast(output.pooled.device.type):
-            logits: Tensor = self.output(self.hidden(output.pooled.float()))
-        return logits
+            return _in_blocks(self.output, self.hidden(output.pooled.float()))
+
+
+def _first_bias(labels: LabelStatistics) -> Tensor:
+    """Return the logits of the labels' frequencies; a label that no row tells about has the mean of the others."""
+    logits, told = prior_logits(labels), torch.from_numpy(labels.known > 0)
+    return torch.where(told, logits, logits[told].mean()) if told.any() else logits
+
+
+def _in_blocks(layer: nn.Linear, inputs: Tensor) -> Tensor:
+    """Apply a linear layer to 16 labels or a multiple of that at a time, the last ones filled up with zeros.
+
+    A processor's matrix product rounds a column differently with the number of columns beside it. With multiples of 16
+    it does not (tests/test_add_labels.py), so that labels added later leave the answers for others as they are, to the
+    last bit. A graph that is exported stays the plain product.
+    """
+    rest = layer.out_features % _BLOCK
+    if rest == 0 or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
+        plain: Tensor = layer(inputs)
+        return plain
+    whole, filled = layer.out_features - rest, (0, _BLOCK - rest)
+    last = F.linear(inputs, F.pad(layer.weight[whole:], (0, 0, *filled)), F.pad(layer.bias[whole:], filled))
+    if not whole:
+        return last[:, :rest]
+    return torch.cat([F.linear(inputs, layer.weight[:whole], layer.bias[:whole]), last[:, :rest]], dim=1)
 
 
 def _hidden_layers(widths: tuple[int, ...], dropout: float) -> nn.Sequential:

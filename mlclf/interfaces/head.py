@@ -9,14 +9,19 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlclf.encoding import EncodedTexts
+from mlclf.exceptions import IncompatibleComponentsError
 from mlclf.interfaces.backbone import Backbone, BackboneOutput, Family
 from mlclf.interfaces.batch import Batch
 from mlclf.labels import Targets
 from mlclf.options import Options as OptionsBase
+
+# Two AVX-512 registers of float32, the most that torch computes at once.
+_REGISTERS = 32
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ class Head(nn.Module, ABC):
     """Base of all heads; trainer, thresholds and bundle use nothing else.
 
     The life of a head: ``check`` -> ``bind`` (once the labels are known) -> ``encode`` the texts -> for each batch
-    ``collate`` and ``losses`` or ``probabilities``. What learns are this module's parameters.
+    ``collate`` and ``losses`` or ``probabilities`` -> ``grow`` where more is learned later. What learns are this
+    module's parameters.
 
     Parameters
     ----------
@@ -115,6 +121,38 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def bind(self, backbone: Backbone, labels: LabelStatistics) -> None:
         """Create what depends on the backbone's size and on the labels."""
+
+    def grow(self, backbone: Backbone, before: LabelStatistics, after: LabelStatistics) -> Head:
+        """Return a head for more labels that answers for those it has as this one does; this one stays as it is.
+
+        Called when labels are added to a fitted model, and with the same labels when their counts have changed. The
+        default binds a new head and copies every tensor into it; where a dimension grew with the number of labels, the
+        further ones keep what ``bind`` gave them. A head whose answer for a label depends on which other labels there
+        are must refuse to grow, as the default does where it cannot copy.
+
+        Parameters
+        ----------
+        backbone : Backbone
+        before : LabelStatistics
+            Of the labels that this head was bound to.
+        after : LabelStatistics
+            Of the same labels, and of further ones behind them.
+
+        Returns
+        -------
+        Head
+            Bound.
+
+        Raises
+        ------
+        IncompatibleComponentsError
+            If this head cannot grow.
+        """
+        grown = type(self)(self.options)
+        grown.check(after)
+        grown.bind(backbone, after)
+        _copy_known(self, grown, before.n_labels, after.n_labels)
+        return grown
 
     @abstractmethod
     def losses(self, backbone: Backbone, batch: Batch) -> Tensor:
@@ -193,4 +231,26 @@ class LogitsHead(Head):
 
     def probabilities(self, backbone: Backbone, batch: Batch) -> Tensor:
         """Return the sigmoid of the logits: the one place where logits become probabilities."""
-        return torch.sigmoid(self.logits(backbone, batch))
+        logits = self.logits(backbone, batch)
+        # A processor computes the last cells of a matrix one by one, and rounds them otherwise than whole registers of
+        # cells. With rows of whole registers an answer does not depend on how many labels stand beside it.
+        return torch.sigmoid(F.pad(logits, (0, -logits.shape[1] % _REGISTERS)))[:, : logits.shape[1]]
+
+
+@torch.no_grad()
+def _copy_known(old: Head, new: Head, n_old: int, n_new: int) -> None:
+    """Copy what a head has learned into one for more labels."""
+    source, target = old.state_dict(), new.state_dict()
+    for name in sorted({*source, *target}):
+        region = target.get(name)
+        shape = source[name].shape if name in source else ()
+        if region is not None and region.ndim == len(shape):
+            for dim, (has, needs) in enumerate(zip(shape, region.shape, strict=True)):
+                if (has, needs) == (n_old, n_new):
+                    region = region.narrow(dim, 0, n_old)
+        if region is None or region.shape != shape:
+            raise IncompatibleComponentsError(
+                f"Head {old.options.component!r} cannot take further labels: its tensor {name!r} does not grow with "
+                "them. Fit a new model on all rows with all labels."
+            )
+        region.copy_(source[name])

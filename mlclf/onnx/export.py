@@ -17,7 +17,6 @@ from tokenizers import Tokenizer
 from mlclf._version import __version__
 from mlclf.exceptions import ExportError, MlclfError
 from mlclf.files import replace_folder
-from mlclf.fitting import Rows
 from mlclf.inference import dense_probabilities
 from mlclf.metrics import score
 from mlclf.model import Model
@@ -33,6 +32,7 @@ from mlclf.onnx.parity import Reference, calibration_slack, check_parity
 from mlclf.onnx.precision import check_opset, check_precision, min_onnxruntime, quantize_weights, to_half
 from mlclf.onnx.readme import readme
 from mlclf.onnx.session import OnnxClassifier
+from mlclf.rows import Rows
 from mlclf.thresholds import RULES, Thresholds, tune
 
 logger = logging.getLogger(__name__)
