@@ -21,8 +21,8 @@ from mlclf.network import MultiLabelNetwork
 from mlclf.plugins.spec import KINDS
 from mlclf.replay import ReplayBuffer
 from mlclf.rows import Rows
-from mlclf.thresholds import Thresholds
 from mlclf.strategies.auto import AutoOptions
+from mlclf.thresholds import Thresholds
 from mlclf.training.device import seeded
 from mlclf.training.epochs import check_augmentation
 from mlclf.training.restore import digest, restored_on_failure

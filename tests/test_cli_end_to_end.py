@@ -142,3 +142,25 @@ def test_labels_the_model_lacks_are_counted_with_a_warning(model: Path, tmp_path
     result = run("evaluate", model, tmp_path / "a.jsonl", "--json")
     assert json.loads(result.stdout)["n_dropped"] == 1
     assert result.stderr.startswith("WARNING: 1 labels of Y are not known to the model")
+
+
+def test_update_does_what_partial_fit_does(arguments: list[str], folder: Path) -> None:
+    kept, new = folder / "kept", folder / "test.jsonl.gz"
+    run(*arguments, "--out", kept, "--set", "include_replay=true", "--quiet")
+    common = ["--set", "training.epochs=1", "--set", "random_state=0", "--quiet", "--include-replay"]
+    done = json.loads(run("update", kept, new, "--out", folder / "updated", *common, "--json").stdout)
+    updated = MultiLabelClassifier.load(folder / "updated")
+    rows = load(new)
+    here = MultiLabelClassifier.load(kept).set_params(verbose=0, random_state=0).partial_fit(rows.texts, rows.labels)
+    np.testing.assert_array_equal(updated.predict_proba(rows.texts), here.predict_proba(rows.texts))
+    assert done["n_samples"] == len(rows)
+    assert updated.model_.replay is not None
+    run("update", folder / "updated", new, "--out", folder / "updated", "--new-label", "brand new", *common)
+    assert MultiLabelClassifier.load(folder / "updated").classes_.tolist() == [*done["classes"], "brand new"]
+
+
+def test_update_refuses_what_a_fitted_model_cannot_change(model: Path, folder: Path) -> None:
+    given = ["update", model, folder / "test.jsonl.gz", "--out", folder / "never"]
+    assert "no effect on a model" in run(*given, "--set", "strategy.r=4", status=2).stderr
+    assert "no rows are kept" in run(*given, "--set", "replay=0", "--include-replay", status=2).stderr
+    assert not (folder / "never").exists()

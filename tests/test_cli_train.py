@@ -47,7 +47,7 @@ class FakeClassifier:
         self.fitted_on = (X, Y, validation_data)
         return self
 
-    def save(self, folder: Path, include_backbone: bool) -> None:
+    def save(self, folder: Path, include_backbone: bool, include_replay: bool) -> None:
         folder.mkdir(parents=True)
         (folder / MANIFEST_NAME).write_text(json.dumps({"include_backbone": include_backbone}))
 

@@ -24,6 +24,7 @@ from mlclf.cli.config import make_config
 from mlclf.datasets import Dataset, make_feedback
 from mlclf.options import AugmentationOptions, Options, TrainingOptions
 from mlclf.plugins.hookspecs import HOOKS, Hooks
+from mlclf.replay import ReplayOptions
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -36,6 +37,7 @@ RUN = [
     "docs/missing-labels.md",
     "docs/long-documents.md",
     "docs/thresholds.md",
+    pytest.param("docs/continual.md", marks=pytest.mark.slow),
     "docs/augmentation.md",
     "docs/strategies.md",
     "docs/choosing.md",
@@ -153,7 +155,13 @@ def options_classes() -> list[type[Options]]:
 
     tables = (*BUILTINS.values(), *STAND_INS.values())
     components = [load(spec.options) for specs in tables for spec in specs]
-    return [TrainingOptions, AugmentationOptions, *components, *(loss.Options for loss in LOSSES.values())]
+    return [
+        TrainingOptions,
+        AugmentationOptions,
+        ReplayOptions,
+        *components,
+        *(loss.Options for loss in LOSSES.values()),
+    ]
 
 
 def load(target: str) -> Any:

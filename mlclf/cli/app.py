@@ -14,6 +14,7 @@ from mlclf.cli.export import export
 from mlclf.cli.predict import predict
 from mlclf.cli.strategies import strategies
 from mlclf.cli.train import train
+from mlclf.cli.update import update
 from mlclf.exceptions import MlclfError, TrainingInterrupted
 
 _BAD_INPUT = 2
@@ -56,6 +57,7 @@ app = typer.Typer(
     epilog="Exit status: 0 done, 2 bad input or a failed run, 130 or 143 interrupted.",
 )
 app.command()(train)
+app.command()(update)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(export)

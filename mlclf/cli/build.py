@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlclf.classifier import MultiLabelClassifier
 
 # Keys that are parameters of the classifier as they stand.
-_PLAIN = ("classes", "validation", "thresholds", "calibration", "device", "random_state")
+_PLAIN = ("classes", "validation", "thresholds", "calibration", "replay", "device", "random_state")
 
 
 def make_classifier(

@@ -78,6 +78,8 @@ class TrainConfig(BaseModel):
         Folder of the trained model.
     include_backbone : bool
         Also save pretrained weights that the strategy left alone.
+    include_replay : bool
+        Also save the training texts that are kept for ``mlclf update``.
     backbone, strategy, head : str or ComponentConfig
         The components, by name or with options. Several strategies in a list are trained together.
     training : dict
@@ -90,6 +92,8 @@ class TrainConfig(BaseModel):
         ``per-label``, ``global``, or a number.
     calibration : str or None
         ``platt``, or none.
+    replay : float or None
+        Share of the rows that is kept, to be learned from again with new ones.
     device : str or None
         ``cpu``, ``cuda``, ...
     random_state : int or None
@@ -101,6 +105,7 @@ class TrainConfig(BaseModel):
     data: DataConfig = DataConfig()
     out: str | None = None
     include_backbone: bool = False
+    include_replay: bool = False
     backbone: ComponentConfig = ComponentConfig()
     strategy: ComponentConfig | list[ComponentConfig] = ComponentConfig()
     head: ComponentConfig = ComponentConfig()
@@ -109,6 +114,7 @@ class TrainConfig(BaseModel):
     validation: float | None = None
     thresholds: float | str = "per-label"
     calibration: str | None = None
+    replay: float | None = None
     device: str | None = None
     random_state: int | None = None
 
@@ -231,6 +237,19 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
 def _lower(sentence: str) -> str:
     """Write a sentence with a small first letter."""
     return sentence[0].lower() + sentence[1:]
+
+
+def check_replay(include_replay: bool, replay: float | None) -> None:
+    """Refuse to save rows of which none are kept.
+
+    Raises
+    ------
+    OptionsError
+    """
+    if include_replay and not replay:
+        raise OptionsError(
+            f"include_replay=True and replay={replay}: no rows are kept. Use replay=0.2 or another share."
+        )
 
 
 def _refuse_unknown(values: Mapping[Any, Any], where: str) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from mlclf.bundle.manifest import check_target
 from mlclf.cli.build import make_classifier
-from mlclf.cli.config import DataConfig, TrainConfig, assignment, make_config, read_config
+from mlclf.cli.config import DataConfig, TrainConfig, assignment, check_replay, make_config, read_config
 from mlclf.cli.merging import merged
 from mlclf.cli.options import Device, IndicatorColumns, Json, LabelColumn, LabelSeparator, TextColumn
 from mlclf.cli.output import messages_to_stderr, results_only, write_json
@@ -67,7 +67,7 @@ def train(
         if as_json:
             write_json(summary, results)
         else:
-            results.write(_in_words(summary))
+            results.write(in_words(summary))
 
 
 def run(config: TrainConfig, verbose: int) -> dict[str, Any]:
@@ -89,6 +89,8 @@ def run(config: TrainConfig, verbose: int) -> dict[str, Any]:
     MlclfError, TrainingInterrupted
     """
     out, source = _paths(config)
+    if "replay" in config.model_fields_set:
+        check_replay(config.include_replay, config.replay)
     rows = _read(source, config.data)
     validation = None if config.data.validation is None else _read(config.data.validation, config.data)
     classes = None if config.data.indicator_columns is None else rows.classes
@@ -98,7 +100,7 @@ def run(config: TrainConfig, verbose: int) -> dict[str, Any]:
         rows.texts, rows.labels, validation_data=None if validation is None else (validation.texts, validation.labels)
     )
     seconds = time.perf_counter() - started
-    classifier.save(out, include_backbone=config.include_backbone)
+    classifier.save(out, include_backbone=config.include_backbone, include_replay=config.include_replay)
     return {
         "model": str(out),
         "n_samples": len(rows),
@@ -153,7 +155,8 @@ def _read(path: str, data: DataConfig) -> Dataset:
     )
 
 
-def _in_words(summary: dict[str, Any]) -> str:
+def in_words(summary: dict[str, Any]) -> str:
+    """Return what training did as sentences."""
     history = summary["history"]
     lines = [
         f"Trained on {summary['n_samples']} texts with {len(summary['classes'])} labels in {summary['seconds']:.0f} s "
