@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from mlclf.strategies.head_only import HeadOnlyOptions
     from mlclf.strategies.lora import LoraOptions
     from mlclf.strategies.lora_merging import merge_loras
+    from mlclf.strategies.p_tuning import PTuningOptions
+    from mlclf.strategies.p_tuning_v2 import PTuningV2Options
     from mlclf.strategies.partial import PartialOptions
+    from mlclf.strategies.prefix import PrefixOptions
+    from mlclf.strategies.prompt_tuning import PromptTuningOptions
     from mlclf.thresholds import Thresholds
 
 # Public names and where they live. They are resolved on first use, so that `import mlclf` brings in neither torch nor
@@ -43,7 +47,11 @@ _HOMES = {
     "MultiLabelClassifier": "mlclf.classifier",
     "MultiTaskClassifier": "mlclf.multitask.classifier",
     "Options": "mlclf.options",
+    "PTuningOptions": "mlclf.strategies.p_tuning",
+    "PTuningV2Options": "mlclf.strategies.p_tuning_v2",
     "PartialOptions": "mlclf.strategies.partial",
+    "PrefixOptions": "mlclf.strategies.prefix",
+    "PromptTuningOptions": "mlclf.strategies.prompt_tuning",
     "ReplayOptions": "mlclf.replay",
     "Report": "mlclf.report",
     "Thresholds": "mlclf.thresholds",
@@ -70,7 +78,11 @@ __all__ = [
     "MultiLabelClassifier",
     "MultiTaskClassifier",
     "Options",
+    "PTuningOptions",
+    "PTuningV2Options",
     "PartialOptions",
+    "PrefixOptions",
+    "PromptTuningOptions",
     "ReplayOptions",
     "Report",
     "Thresholds",

@@ -58,6 +58,30 @@ BUILTINS: dict[Kind, tuple[ComponentSpec, ...]] = {
             options="mlclf.strategies.lora:LoraOptions",
             summary="Low-rank updates of linear layers (LoRA, DoRA, rsLoRA)",
         ),
+        ComponentSpec(
+            name="prefix",
+            target="mlclf.strategies.prefix:PrefixStrategy",
+            options="mlclf.strategies.prefix:PrefixOptions",
+            summary="Learned keys and values before every attention layer, by a network",
+        ),
+        ComponentSpec(
+            name="p-tuning-v2",
+            target="mlclf.strategies.p_tuning_v2:PTuningV2Strategy",
+            options="mlclf.strategies.p_tuning_v2:PTuningV2Options",
+            summary="Learned keys and values before every attention layer",
+        ),
+        ComponentSpec(
+            name="p-tuning",
+            target="mlclf.strategies.p_tuning:PTuningStrategy",
+            options="mlclf.strategies.p_tuning:PTuningOptions",
+            summary="Virtual tokens among the embeddings, by an LSTM or an MLP",
+        ),
+        ComponentSpec(
+            name="prompt-tuning",
+            target="mlclf.strategies.prompt_tuning:PromptTuningStrategy",
+            options="mlclf.strategies.prompt_tuning:PromptTuningOptions",
+            summary="Virtual tokens among the embeddings",
+        ),
     ),
     "head": (
         ComponentSpec(
