@@ -6,36 +6,47 @@ import copy
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mlclf.backbones.bert import BertBackbone, BertOptions
+from mlclf.backbones.llm import LlmBackbone, LlmOptions
+from mlclf.backbones.pretrained import PretrainedBackbone
 from mlclf.interfaces import Batch, LoadRequest, Strategy
 from mlclf.options import Options
-from mlclf.testing import tiny_encoder, tiny_texts
+from mlclf.testing import tiny_decoder, tiny_encoder, tiny_texts
+from mlclf.testing.decoders import DecoderArchitecture
 
 N_LAYERS = 3
 _FOLDER = TemporaryDirectory(prefix="mlclf-strategies-")  # removed when the process ends
 LAYERED = ("bert", "roberta", "distilbert", "deberta-v2", "modernbert", "xlm-roberta")
+DECODERS = ("llama", "qwen3", "gemma", "gpt2", "phi3", "glm")
 
 
 @lru_cache
 def folder_of(architecture: str) -> Path:
-    """Return a folder with a tiny encoder, the same one in the whole process."""
-    return tiny_encoder(architecture, Path(_FOLDER.name) / architecture, layers=N_LAYERS)  # type: ignore[arg-type]
+    """Return a folder with a tiny encoder or decoder, the same one in the whole process."""
+    make: Any = tiny_decoder if architecture in get_args(DecoderArchitecture) else tiny_encoder
+    folder: Path = make(architecture, Path(_FOLDER.name) / architecture, layers=N_LAYERS)
+    return folder
 
 
 @lru_cache
-def _loaded(architecture: str, pooling: Any) -> BertBackbone:
-    backbone = BertBackbone(BertOptions(model=str(folder_of(architecture)), max_length=32, pooling=pooling))
+def _loaded(architecture: str, pooling: Any) -> PretrainedBackbone:
+    model = str(folder_of(architecture))
+    backbone: PretrainedBackbone = (
+        LlmBackbone(LlmOptions(model=model, max_length=32, pooling=pooling))
+        if architecture in get_args(DecoderArchitecture)
+        else BertBackbone(BertOptions(model=model, max_length=32, pooling=pooling))
+    )
     backbone.load(LoadRequest())
     return backbone
 
 
-def load(architecture: str = "bert", pooling: str = "mean") -> BertBackbone:
+def load(architecture: str = "bert", pooling: str = "mean") -> PretrainedBackbone:
     """Return a backbone as it is right after loading."""
     return copy.deepcopy(_loaded(architecture, pooling))
 
@@ -48,7 +59,7 @@ def strategy_of(options: Options) -> Strategy:
     return found(options)
 
 
-def adapted(options: Options, architecture: str = "bert", *, seed: int = 0) -> tuple[BertBackbone, Strategy]:
+def adapted(options: Options, architecture: str = "bert", *, seed: int = 0) -> tuple[PretrainedBackbone, Strategy]:
     """Return a backbone that a strategy has adapted."""
     backbone, strategy = load(architecture), strategy_of(options)
     torch.manual_seed(seed)
@@ -57,20 +68,20 @@ def adapted(options: Options, architecture: str = "bert", *, seed: int = 0) -> t
     return backbone, strategy
 
 
-def batch_of(backbone: BertBackbone, n: int = 5) -> Batch:
+def batch_of(backbone: PretrainedBackbone, n: int = 5) -> Batch:
     """Return a batch with padding."""
     return backbone.collate(backbone.encode(["cat", *tiny_texts(n - 1)]), np.arange(n))
 
 
 @torch.no_grad()
-def states(backbone: BertBackbone) -> Tensor:
+def states(backbone: PretrainedBackbone) -> Tensor:
     """Return the states of all real tokens, in evaluation mode."""
     backbone.model.eval()
     batch = batch_of(backbone)
     return backbone.token_states(batch)[batch.attention_mask.bool()]
 
 
-def disturb(backbone: BertBackbone, seed: int = 1) -> None:
+def disturb(backbone: PretrainedBackbone, seed: int = 1) -> None:
     """Change everything that learns by random numbers."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -79,7 +90,7 @@ def disturb(backbone: BertBackbone, seed: int = 1) -> None:
                 parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
 
 
-def weights(backbone: BertBackbone) -> dict[str, Tensor]:
+def weights(backbone: PretrainedBackbone) -> dict[str, Tensor]:
     """Return copies of all weights by name."""
     return {name: tensor.detach().clone() for name, tensor in backbone.model.state_dict().items()}
 

@@ -84,6 +84,7 @@ class PrefixBase(Strategy):
         """Keep keys and values, and drop the network that computes them, if there is one."""
         make_plain(backbone.model)
 
+    @torch.no_grad()
     def state(self, backbone: Backbone) -> dict[str, Tensor]:
         """Return keys and values by name."""
         return {
@@ -124,6 +125,8 @@ def _attention_calls(backbone: Backbone, component: str) -> list[AttentionCall]:
     model = backbone.model
     if not isinstance(model, PreTrainedModel):
         raise _unusable(backbone, component, "is not a transformers model")
+    if model.config._attn_implementation in NAMES.values():
+        raise _unusable(backbone, component, "has prefixes already")
     if model.config._attn_implementation not in NAMES:
         known = ", ".join(NAMES)
         reason = f"is {model.config._attn_implementation!r}, and prefixes are put before those named {known}"

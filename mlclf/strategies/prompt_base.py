@@ -6,6 +6,7 @@ import inspect
 from abc import abstractmethod
 from typing import Any
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -77,6 +78,7 @@ class PromptBase(Strategy):
         """Keep the embeddings of the virtual tokens, and drop the network that computes them, if there is one."""
         make_plain(backbone.model)
 
+    @torch.no_grad()
     def state(self, backbone: Backbone) -> dict[str, Tensor]:
         """Return the embeddings of the virtual tokens."""
         return {f"{CHILD}.tokens.embeddings": prompt_of(backbone.model).tokens().detach()}
