@@ -183,7 +183,7 @@ def component_names(kind: Kind, *, manager: PluginManager | None = None) -> tupl
     Examples
     --------
     >>> component_names("strategy", manager=PluginManager(entry_points=[]))
-    ('full', 'head-only', 'partial', 'features', 'lora')
+    ('full', 'head-only', 'partial', 'features', 'lora', 'prefix', 'p-tuning-v2', 'p-tuning', 'prompt-tuning')
     """
     return tuple(spec.name for spec in component_specs(kind, manager=manager))
 
