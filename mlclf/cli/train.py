@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from mlclf.cli.options import Device, IndicatorColumns, Json, LabelColumn, Label
 from mlclf.cli.output import messages_to_stderr, results_only, write_json
 from mlclf.datasets import Dataset, load
 from mlclf.exceptions import OptionsError
+
+if TYPE_CHECKING:
+    from mlclf.classifier import MultiLabelClassifier
 
 
 def train(
@@ -101,9 +104,14 @@ def run(config: TrainConfig, verbose: int) -> dict[str, Any]:
     )
     seconds = time.perf_counter() - started
     classifier.save(out, include_backbone=config.include_backbone, include_replay=config.include_replay)
+    return summary_of(classifier, out, len(rows), seconds)
+
+
+def summary_of(classifier: MultiLabelClassifier, out: Path, n_samples: int, seconds: float) -> dict[str, Any]:
+    """Return what happened in training, JSON-ready."""
     return {
         "model": str(out),
-        "n_samples": len(rows),
+        "n_samples": n_samples,
         "classes": classifier.classes_.tolist(),
         "seconds": round(seconds, 3),
         "strategy_choice": None if classifier.strategy_choice_ is None else classifier.strategy_choice_.to_dict(),

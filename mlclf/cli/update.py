@@ -14,7 +14,7 @@ from mlclf.cli.config import assignment, check_replay
 from mlclf.cli.merging import merged
 from mlclf.cli.options import Device, IndicatorColumns, Json, LabelColumn, LabelSeparator, ModelArgument, TextColumn
 from mlclf.cli.output import messages_to_stderr, results_only, write_json
-from mlclf.cli.train import in_words
+from mlclf.cli.train import in_words, summary_of
 from mlclf.datasets import Dataset, load
 from mlclf.exceptions import OptionsError
 from mlclf.hints import did_you_mean
@@ -79,14 +79,7 @@ def update(
         )
         seconds = time.perf_counter() - started
         classifier.save(out, include_backbone=include_backbone, include_replay=include_replay)
-        summary = {
-            "model": str(out),
-            "n_samples": len(rows),
-            "classes": classifier.classes_.tolist(),
-            "seconds": round(seconds, 3),
-            "history": classifier.history_.to_dict(),
-            "validation_report": classifier.validation_report_,
-        }
+        summary = summary_of(classifier, out, len(rows), seconds)
         if as_json:
             write_json(summary, results)
         else:
