@@ -110,6 +110,7 @@ class ChainStrategy(Strategy):
         for number, part in enumerate(self.parts):
             if number:
                 part.check(backbone)  # what came before it may have taken the place that it needs
+            self.freeze(backbone)
             part.adapt(backbone)
             owned.append(learning(backbone.model))
         self.owned = names_of_each(backbone.model, owned, self.options.names)
@@ -177,7 +178,7 @@ class ChainStrategy(Strategy):
         self._change(backbone, lambda part: part.load_state(backbone, next(saved)))
 
     def merge(self, backbone: Backbone) -> None:
-        """Merge all parts, the last one first.
+        """Merge all parts, the first one first: what was put over it scales or shifts what it merges into.
 
         Raises
         ------
@@ -185,9 +186,7 @@ class ChainStrategy(Strategy):
             If one of them cannot be merged; nothing has been changed then.
         """
         super().merge(backbone)
-        for part, alone in reversed(list(self._alone(backbone))):
-            with alone:
-                part.merge(backbone)
+        self._merge(backbone)
 
     def merge_partially(self, backbone: Backbone) -> None:
         """Merge the parts that can be merged, and put the others back over the merged weights.
@@ -200,12 +199,11 @@ class ChainStrategy(Strategy):
             return
         kept: list[tuple[Strategy, dict[str, Tensor]]] = []
         for part, alone in reversed(list(self._alone(backbone))):
-            with alone:
-                if part.capabilities.merge == "no":
+            if part in staying:
+                with alone:
                     kept.append((part, {name: t.clone() for name, t in part.state(backbone).items()}))
                     part.detach(backbone)
-                else:
-                    part.merge(backbone)
+        self._merge(backbone)
         with torch.random.fork_rng(devices=[]):  # the start is drawn anew, and at once written over
             for part, state in reversed(kept):
                 part.adapt(backbone)
@@ -218,6 +216,13 @@ class ChainStrategy(Strategy):
         for part, alone in reversed(list(self._alone(backbone))):
             with alone:
                 part.detach(backbone)
+
+    def _merge(self, backbone: Backbone) -> None:
+        """Merge the parts that can be merged."""
+        for part, alone in self._alone(backbone):
+            if part.capabilities.merge != "no":
+                with alone:
+                    part.merge(backbone)
 
     def _alone(self, backbone: Backbone) -> Iterator[tuple[Strategy, AbstractContextManager[None]]]:
         """Yield each part with a block in which nothing learns but what is its own."""
