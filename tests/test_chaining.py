@@ -303,7 +303,7 @@ def test_every_declaration_of_a_part_counts() -> None:
     [
         (["lora", "full"], r"'full' cannot be combined with others. Use it alone, .* combine some of: .*'lora'"),
         (["lora", "lora"], r"'lora' stands twice"),
-        (["local:shift", "lora"], r"Weights come first: strategy=\['lora', 'local:shift'\]"),
+        (["local:shift", "lora"], r"'lora' cannot follow 'local:shift'.* strategy=\['lora', 'local:shift'\]"),
         (["lora", "local:half"], r"'local:scale' and 'local:half'|forms of one method"),
     ],
 )
@@ -319,6 +319,26 @@ def test_strategies_that_do_not_go_together_are_refused(parts: list[Any], messag
         parts = [*parts, "local:scale"]
     with pytest.raises(IncompatibleComponentsError, match=message):
         resolve_strategy(parts)
+
+
+def test_virtual_tokens_come_last_and_what_merges_before_what_does_not() -> None:
+    def declared(**changes: Any) -> list[str]:
+        kind = type("Declared", (Shift,), {"capabilities": replace(Shift.capabilities, **changes)})
+        register_strategy(kind, name="local:shift")
+        return ["local:shift", "local:flow"]
+
+    class FlowOptions(ShiftOptions):
+        component = "local:flow"
+
+    class Flow(Scale):
+        Options = FlowOptions
+        capabilities: ClassVar[StrategyCapabilities] = StrategyCapabilities(chains=True, changes="activations")
+
+    register_strategy(Flow, name="local:flow")
+    for names in (declared(changes="tokens"), declared()):
+        with pytest.raises(IncompatibleComponentsError, match=r"strategy=\['local:flow', 'local:shift'\]"):
+            resolve_strategy(names)
+        assert resolve_strategy(names[::-1])[0] is ChainStrategy
 
 
 def test_backbone_families_must_meet() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from mlclf.exceptions import IncompatibleComponentsError, PluginError
 from mlclf.interfaces import Strategy, StrategyCapabilities
@@ -11,6 +11,7 @@ from mlclf.plugins import resolve
 from mlclf.plugins.builtins import BUILTINS
 
 _MERGES = ("no", "lossy", "exact")
+_CHANGES = ("nothing", "weights", "activations", "tokens")
 
 
 def combined(parts: Sequence[StrategyCapabilities]) -> StrategyCapabilities:
@@ -34,7 +35,7 @@ def combined(parts: Sequence[StrategyCapabilities]) -> StrategyCapabilities:
         gradient_checkpointing=all(part.gradient_checkpointing for part in parts),
         quantised_base=all(part.quantised_base for part in parts),
         export=all(part.export for part in parts),
-        changes="activations" if any(part.changes == "activations" for part in parts) else "weights",
+        changes=max((part.changes for part in parts), key=_CHANGES.index),
         detachable=all(part.detachable for part in parts),
         chains=False,
     )
@@ -99,15 +100,22 @@ def _check_base(quantising: Strategy, other: Strategy) -> None:
 
 
 def _check_order(parts: Sequence[Strategy]) -> None:
-    """Refuse a strategy on weights after one on activations, whose modules it would take for the backbone's."""
-    ordered = sorted(parts, key=lambda part: part.capabilities.changes == "activations")
+    """Refuse a strategy after one whose modules it would take for the backbone's, or put its weights below."""
+    ordered = sorted(parts, key=_place)
     if ordered == list(parts):
         return
-    first = next(part for part in parts if part.capabilities.changes == "activations")
+    first, second = next((a, b) for a, b in pairwise(parts) if _place(a) > _place(b))
     raise IncompatibleComponentsError(
-        f"Strategy {_name(first)} changes what flows between layers, and stands before one that changes weights. "
-        f"Weights come first: strategy=[{', '.join(map(_name, ordered))}]."
+        f"Strategy {_name(second)} cannot follow {_name(first)}, whose modules it would meet inside the backbone. Weights "
+        "come first, then what flows between layers (and of that, what merges), then virtual tokens: "
+        f"strategy=[{', '.join(map(_name, ordered))}]."
     )
+
+
+def _place(part: Strategy) -> tuple[int, bool]:
+    """Return what a part is sorted by in a chain."""
+    declared = part.capabilities
+    return _CHANGES.index(declared.changes), declared.changes == "activations" and declared.merge == "no"
 
 
 def _check_families(parts: Sequence[Strategy]) -> None:

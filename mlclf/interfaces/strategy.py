@@ -38,9 +38,10 @@ class StrategyCapabilities:
         Whether the base may be quantised.
     export : bool
         Whether a model that it adapted can be exported to ONNX, merged or with what it injected.
-    changes : {"nothing", "weights", "activations"}
-        What it works on: nothing in the backbone, its weights (LoRA), or what flows between its layers (adapters,
-        prefixes, prompts). In a chain those on weights come first.
+    changes : {"nothing", "weights", "activations", "tokens"}
+        What it works on: nothing in the backbone, its weights (LoRA), what flows between its layers (adapters), or the
+        tokens that it reads beside those of the text (prefixes, prompts). A chain is in this order, and among those on
+        activations what merges comes first.
     detachable : bool
         Whether ``detach`` gives back the loaded backbone, because the loaded weights are left as they are.
     chains : bool
@@ -57,7 +58,7 @@ class StrategyCapabilities:
     gradient_checkpointing: bool = True
     quantised_base: bool = False
     export: bool = True
-    changes: Literal["nothing", "weights", "activations"] = "weights"
+    changes: Literal["nothing", "weights", "activations", "tokens"] = "weights"
     detachable: bool = False
     chains: bool = False
     shares: bool = False
