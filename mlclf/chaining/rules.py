@@ -106,8 +106,8 @@ def _check_order(parts: Sequence[Strategy]) -> None:
         return
     first, second = next((a, b) for a, b in pairwise(parts) if _place(a) > _place(b))
     raise IncompatibleComponentsError(
-        f"Strategy {_name(second)} cannot follow {_name(first)}, whose modules it would meet inside the backbone. Weights "
-        "come first, then what flows between layers (and of that, what merges), then virtual tokens: "
+        f"Strategy {_name(second)} cannot follow {_name(first)}, whose modules it would meet inside the backbone. "
+        "Weights come first, then what flows between layers (and of that, what merges), then virtual tokens: "
         f"strategy=[{', '.join(map(_name, ordered))}]."
     )
 
