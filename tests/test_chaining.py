@@ -289,7 +289,7 @@ def test_every_declaration_of_a_part_counts() -> None:
         "changes": "activations",
         "detachable": False,
     }
-    assert known == {*changes, "chains"}, "say in mlclf/chaining/rules.py what the new field means for a chain"
+    assert known == {*changes, "chains", "shares"}, "say in chaining/rules.py what the new field means"
     for name, value in changes.items():
         for parts in ([plain, replace(plain, **{name: value})], [replace(plain, **{name: value}), plain]):
             assert getattr(combined(parts), name) == value

@@ -38,6 +38,7 @@ def combined(parts: Sequence[StrategyCapabilities]) -> StrategyCapabilities:
         changes=max((part.changes for part in parts), key=_CHANGES.index),
         detachable=all(part.detachable for part in parts),
         chains=False,
+        shares=False,  # no part says what the others do to a module that both change
     )
 
 

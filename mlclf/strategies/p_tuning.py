@@ -121,7 +121,7 @@ class PTuningStrategy(PromptBase):
         families=frozenset({"encoder", "causal-lm"}),
         merge="no",
         padding="right",
-        changes="activations",
+        changes="tokens",
         detachable=True,
         chains=True,
     )

@@ -65,7 +65,7 @@ class PTuningV2Strategy(PrefixBase):
     capabilities = StrategyCapabilities(
         families=frozenset({"encoder", "causal-lm", "masked-lm"}),
         merge="no",
-        changes="activations",
+        changes="tokens",
         detachable=True,
         chains=True,
     )

@@ -67,7 +67,7 @@ class PrefixStrategy(PrefixBase):
     capabilities = StrategyCapabilities(
         families=frozenset({"encoder", "causal-lm", "masked-lm"}),
         merge="no",
-        changes="activations",
+        changes="tokens",
         detachable=True,
         chains=True,
     )

@@ -62,7 +62,7 @@ class PromptTuningStrategy(PromptBase):
         families=frozenset({"encoder", "causal-lm"}),
         merge="no",
         padding="right",
-        changes="activations",
+        changes="tokens",
         detachable=True,
         chains=True,
     )
