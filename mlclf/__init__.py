@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mlclf.strategies.partial import PartialOptions
     from mlclf.strategies.prefix import PrefixOptions
     from mlclf.strategies.prompt_tuning import PromptTuningOptions
+    from mlclf.strategies.qlora import QloraOptions
     from mlclf.thresholds import Thresholds
 
 # Public names and where they live. They are resolved on first use, so that `import mlclf` brings in neither torch nor
@@ -52,6 +53,7 @@ _HOMES = {
     "PartialOptions": "mlclf.strategies.partial",
     "PrefixOptions": "mlclf.strategies.prefix",
     "PromptTuningOptions": "mlclf.strategies.prompt_tuning",
+    "QloraOptions": "mlclf.strategies.qlora",
     "ReplayOptions": "mlclf.replay",
     "Report": "mlclf.report",
     "Thresholds": "mlclf.thresholds",
@@ -83,6 +85,7 @@ __all__ = [
     "PartialOptions",
     "PrefixOptions",
     "PromptTuningOptions",
+    "QloraOptions",
     "ReplayOptions",
     "Report",
     "Thresholds",

@@ -48,7 +48,7 @@ LEVELS: list[set[str]] = [
         "threshold_tuning",
         "thresholds",
     },
-    {"interfaces", "losses"},
+    {"interfaces", "linear_layers", "losses", "quantized"},
     {"batching", "plugins"},
     {"backbones", "heads", "strategies"},
     {"assembly", "chaining", "inference", "network", "training"},

@@ -78,9 +78,7 @@ def test_unused_layers_are_not_adapted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_backbone_without_linear_layers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = load()
     monkeypatch.setattr(backbone, "layers", lambda: [nn.Dropout()])
-    with pytest.raises(
-        IncompatibleComponentsError, match=r"matches no torch.nn.Linear of backbone 'bert'. It has: none"
-    ):
+    with pytest.raises(IncompatibleComponentsError, match=r"matches no linear layer of backbone 'bert'. It has: none"):
         strategy_of(LoraOptions()).check(backbone)
 
 

@@ -19,6 +19,7 @@ from mlclf.backbones.dropout import replace_dropout
 from mlclf.backbones.vocabulary import VocabularyHead
 from mlclf.exceptions import BackboneLoadError
 from mlclf.interfaces import LoadRequest
+from mlclf.quantized import quantize, take_over
 
 # Architectures that number positions from pad_token_id + 1, so that so many of their positions are never used.
 _OFFSET_POSITIONS = frozenset(
@@ -143,9 +144,13 @@ def build_model(
         if folder is None:
             config._attn_implementation = attention_for(kind)
             model = kind(config, **extra).to(request.dtype)
+            if request.quantization is not None:
+                quantize(model, request.quantization)
         else:
             extra["attn_implementation"] = attention_for(kind)
             model = _read_weights(kind, config, folder, request, extra)
+            if request.quantization is not None:
+                take_over(model, request.dtype)
     replace_dropout(model)
     model.eval()
     if not request.vocabulary:

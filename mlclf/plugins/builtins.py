@@ -82,6 +82,12 @@ BUILTINS: dict[Kind, tuple[ComponentSpec, ...]] = {
             options="mlclf.strategies.prompt_tuning:PromptTuningOptions",
             summary="Virtual tokens among the embeddings",
         ),
+        ComponentSpec(
+            name="qlora",
+            target="mlclf.strategies.qlora:QloraStrategy",
+            options="mlclf.strategies.qlora:QloraOptions",
+            summary="Low-rank updates over weights of 4 or 8 bits (QLoRA)",
+        ),
     ),
     "head": (
         ComponentSpec(

@@ -8,22 +8,24 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from mlclf.exceptions import IncompatibleComponentsError, NotMergeableError
 from mlclf.interfaces import Backbone, Batch, LearningRates, RowUpdate, Strategy, StrategyCapabilities
+from mlclf.linear_layers import features
 from mlclf.options import Options
+from mlclf.strategies.lora_options import LowRankOptions, check_even_rank
 from mlclf.strategies.lora_start import LoraStart
-from mlclf.strategies.lora_targets import Layers, Targets, check_layers, check_targets, chosen_layers, find_targets
+from mlclf.strategies.lora_targets import chosen_layers, find_targets
 from mlclf.strategies.modes import train_only
-from mlclf.strategies.rates import RateOptions
 
-# Initialisations that take their start out of the base weight.
+# Initialisations that take their start out of the base weight, and those that cannot give every rank.
 _TAKES_FROM_BASE = ("pissa", "olora")
+_LIMITED_RANK = (*_TAKES_FROM_BASE, "eva")
 
 
-class LoraOptions(RateOptions):
+class LoraOptions(LowRankOptions):
     """Options of the strategy ``lora``.
 
     Parameters
@@ -45,16 +47,21 @@ class LoraOptions(RateOptions):
         Learn length and direction of the weights apart (DoRA).
     use_rslora : bool
         Scale by ``alpha / sqrt(r)`` (rsLoRA), for large ranks; take half of the learning rate or less.
-    init : {"default", "gaussian", "orthogonal", "pissa", "olora"}
-        How the updates start: at zero effect ("default", "gaussian", "orthogonal"), or at the largest singular
-        directions ("pissa") or the first columns of a QR decomposition ("olora") of the weights.
+    lora_plus_ratio : float or None
+        The second matrix of an update, which starts at zero, learns so many times as fast as the first (LoRA+); the
+        paper proposes 16. None gives both one rate.
+    init : {"default", "gaussian", "orthogonal", "pissa", "olora", "eva"}
+        How the updates start: at zero effect ("default", "gaussian", "orthogonal"; "eva" looks in the directions in
+        which the training texts differ most); or at the largest singular directions ("pissa") or the first columns of
+        a QR decomposition ("olora") of the weights.
     start : LoraStart or None
         Updates of saved models to start from, by :func:`~mlclf.strategies.lora_merging.merge_loras`.
     backbone_dropout : bool
         Whether the frozen backbone keeps its own dropout in training. A step without it is faster, and the
         updates overfit sooner.
     learning_rate : float or None
-        Peak rate of the updates; None takes 1e-3.
+        Peak rate of the updates; None takes 1e-3. With ``lora_plus_ratio`` it is that of the first matrix, and None
+        takes 1e-3 over the root of the ratio.
     head_learning_rate : float or None
         Peak rate of head and pooling; None takes 5e-3.
 
@@ -66,42 +73,21 @@ class LoraOptions(RateOptions):
 
     component: ClassVar[str] = "lora"
 
-    r: int = Field(default=16, ge=1)
-    alpha: float | None = Field(default=None, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: Targets = "all-linear"
-    layers: Layers = "all"
-    use_dora: bool = False
-    use_rslora: bool = False
-    init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"] = "default"
+    init: Literal["default", "gaussian", "orthogonal", "pissa", "olora", "eva"] = "default"
     start: LoraStart | None = None
-    backbone_dropout: bool = True
-
-    @field_validator("targets", mode="before")
-    @classmethod
-    def _known_targets(cls, value: Any) -> Any:
-        return check_targets(value)
-
-    @field_validator("layers", mode="before")
-    @classmethod
-    def _possible_layers(cls, value: Any) -> Any:
-        return check_layers(value)
 
     @field_validator("start")
     @classmethod
     def _one_start(cls, value: LoraStart | None, info: ValidationInfo) -> LoraStart | None:
         """Refuse a second way to start, which would win over the saved models or be lost."""
-        if value is not None and (info.data.get("use_dora") or info.data.get("init") in _TAKES_FROM_BASE):
+        if value is not None and (info.data.get("use_dora") or info.data.get("init") in _LIMITED_RANK):
             raise ValueError("starts plain updates: use it with use_dora=False and init='default'")
         return value
 
     @field_validator("init")
     @classmethod
     def _even_rank(cls, value: str, info: ValidationInfo) -> str:
-        if value == "orthogonal" and info.data.get("r", 2) % 2:
-            raise ValueError(
-                f"init='orthogonal' splits the rank into halves and needs an even r, got r={info.data['r']}"
-            )
+        check_even_rank(value, info.data.get("r", 2))
         return value
 
 
@@ -123,6 +109,9 @@ class LoraStrategy(Strategy):
     Kalajdzievski (2023), "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", arXiv:2312.03732.
     Meng et al. (2024), "PiSSA: Principal Singular Values and Singular Vectors Adaptation", arXiv:2404.02948.
     Büyükakyüz (2024), "OLoRA: Orthonormal Low-Rank Adaptation", arXiv:2406.01775.
+    Paischer et al. (2024), "One Initialization to Rule them All: Fine-tuning via Explained Variance Adaptation",
+    arXiv:2410.07170.
+    Hayou et al. (2024), "LoRA+: Efficient Low Rank Adaptation of Large Models", arXiv:2402.12354.
 
     Examples
     --------
@@ -137,23 +126,25 @@ class LoraStrategy(Strategy):
     learning_rates = LearningRates(backbone=1e-3, head=5e-3)
     options: LoraOptions
 
-    def __init__(self, options: LoraOptions) -> None:
+    def __init__(self, options: LowRankOptions) -> None:
         super().__init__(options)
-        if options.init in _TAKES_FROM_BASE:
+        if self.options.init in _TAKES_FROM_BASE:
             # The base gives up a part of its weights to the update, so that no two tasks would have the same base.
             self.capabilities = replace(type(self).capabilities, shares=False)
+        if self.options.lora_plus_ratio is not None:
+            # The rates of the two matrices then lie around the tuned one.
+            rates = type(self).learning_rates
+            self.learning_rates = replace(rates, backbone=rates.backbone / self.options.lora_plus_ratio**0.5)
 
     def check(self, backbone: Backbone) -> None:
         """Refuse targets or layers that the backbone does not have, and ranks that an initialisation cannot give."""
         names = find_targets(backbone, self.options.targets, self.options.layers)
-        if self.options.init not in _TAKES_FROM_BASE:
-            return
-        for name in names:
-            size = min(backbone.model.get_parameter(f"{name}.weight").shape)
+        for name in names if self.options.init in _LIMITED_RANK else ():
+            size = _largest_rank(backbone.model.get_submodule(name), self.options.init)
             if self.options.r > size:
                 raise IncompatibleComponentsError(
-                    f"LoraOptions(init={self.options.init!r}, r={self.options.r}): layer {name!r} has only {size} "
-                    f"singular directions. Use r={size} or less, or init='default'."
+                    f"{type(self.options).__name__}(init={self.options.init!r}, r={self.options.r}): layer {name!r} "
+                    f"has only {size} singular directions. Use r={size} or less, or init='default'."
                 )
 
     def adapt(self, backbone: Backbone) -> None:
@@ -167,17 +158,34 @@ class LoraStrategy(Strategy):
             lora_dropout=self.options.dropout,
             use_dora=self.options.use_dora,
             use_rslora=self.options.use_rslora,
-            init_lora_weights=True if self.options.init == "default" else self.options.init,
+            init_lora_weights=True if self.options.init in ("default", "eva") else self.options.init,
         )
         names = find_targets(backbone, self.options.targets, self.options.layers)
         inject(backbone.model, names, config, takes_from_base=self.options.init in _TAKES_FROM_BASE)
 
     def initialise(self, backbone: Backbone, batches: Iterable[Batch]) -> None:
-        """Put the merged updates of saved models in, where the options name some."""
-        if self.options.start is not None:
+        """Start from training texts, or from the merged updates of saved models, where the options say so."""
+        if self.options.init == "eva":
+            from mlclf.strategies.lora_eva import start_from_inputs
+
+            start_from_inputs(backbone, batches, self.options.r)
+        elif isinstance(self.options, LoraOptions) and self.options.start is not None:
             from mlclf.strategies.lora_merging import start_from_sources
 
             start_from_sources(backbone, self.options.start)
+
+    def parameter_groups(self, backbone: Backbone, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Return the groups of all strategies, and with LoRA+ a group for the second matrices with their own rate."""
+        groups = super().parameter_groups(backbone, learning_rate, weight_decay)
+        if self.options.lora_plus_ratio is None:
+            return groups
+        up = {id(p) for name, p in backbone.model.named_parameters() if ".lora_B." in name}
+        return [
+            {**group, "params": chosen, "lr": rate}
+            for group in groups
+            for is_up, rate in ((False, learning_rate), (True, learning_rate * self.options.lora_plus_ratio))
+            if (chosen := [p for p in group["params"] if (id(p) in up) is is_up])
+        ]
 
     def constant_layers(self, backbone: Backbone) -> int:
         """Return the number of layers below the lowest adapted one."""
@@ -245,3 +253,9 @@ class LoraStrategy(Strategy):
         from mlclf.strategies.lora_layers import detach
 
         detach(backbone.model)
+
+
+def _largest_rank(layer: nn.Module, init: str) -> int:
+    """Return up to which rank an initialisation finds directions: of the weight, or of the input."""
+    n_in, n_out = features(layer)
+    return n_in if init == "eva" else min(n_in, n_out)

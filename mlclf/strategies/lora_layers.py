@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlclf.strategies.lora_linear import FastLoraLinear
+from mlclf.linear_layers import Conv1dAsLinear, is_conv1d, plain_layer
+from mlclf.quantized import QuantizedLinear, dequantize
+from mlclf.strategies.lora_linear import PLAIN, FastLoraLinear
 from mlclf.strategies.lora_peft import BaseTunerLayer, LoraConfig, inject_adapter_in_model
 from mlclf.strategies.lora_residual import ResidualLinear
 
@@ -29,21 +31,31 @@ def inject(model: nn.Module, names: Sequence[str], config: LoraConfig, *, takes_
     takes_from_base : bool
         Whether the initialisation takes the start of an update out of the base weight.
     """
+    for name in names:
+        if is_conv1d(layer := model.get_submodule(name)):
+            model.set_submodule(name, Conv1dAsLinear(layer))
     linears = [model.get_submodule(name) for name in names]
     pristine = [linear.get_parameter("weight").detach().clone() for linear in linears] if takes_from_base else []
     config.target_modules = list(names)
-    if all(type(linear) is nn.Linear for linear in linears):
+    if all(type(linear) in PLAIN or isinstance(linear, QuantizedLinear) for linear in linears):
         config._register_custom_module({nn.Linear: FastLoraLinear})
     inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
     for name, weight in zip(names, pristine, strict=False):
-        layer: Any = model.get_submodule(name)
+        layer = model.get_submodule(name)
         layer.base_layer = _residual(layer, weight)
 
 
 def _residual(layer: Any, weight: Tensor) -> ResidualLinear:
     """Return what stands in the place of a base layer that gave up the start of its update."""
-    down, up = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
-    residual = ResidualLinear(layer.base_layer.bias, weight, down, up, scaling=layer.scaling[_ADAPTER])
+    down, up, base = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight, layer.base_layer
+    residual = ResidualLinear(
+        base.bias,
+        weight,
+        down,
+        up,
+        scaling=layer.scaling[_ADAPTER],
+        conv1d=isinstance(base, Conv1dAsLinear),
+    )
     return residual.train(layer.training)
 
 
@@ -59,8 +71,14 @@ def residuals(model: nn.Module) -> dict[str, ResidualLinear]:
 
 @torch.no_grad()
 def merge(model: nn.Module) -> None:
-    """Add all updates to the weights of their layers and put ordinary linear layers back."""
+    """Add all updates to the weights of their layers and put ordinary linear layers back.
+
+    Weights in few bits are made floats first, also those of layers without updates.
+    """
+    dequantize(model)
     for layer in adapted(model).values():
+        if is_conv1d(layer.base_layer):
+            layer.base_layer = Conv1dAsLinear(layer.base_layer)
         layer.merge(safe_merge=True)
     _put_back(model, lambda base: base.weight)
 
@@ -71,9 +89,13 @@ def detach(model: nn.Module) -> None:
 
 
 def _put_back(model: nn.Module, weight_of: Callable[[ResidualLinear], Tensor]) -> None:
-    """Replace peft's layers by their base layers, which become ordinary ones with a weight of choice."""
+    """Replace peft's layers by their base layers, which become what they were, with a weight of choice."""
     for name, layer in adapted(model).items():
         base = layer.get_base_layer()
-        model.set_submodule(name, base.plain(weight_of(base)) if isinstance(base, ResidualLinear) else base)
+        if isinstance(base, ResidualLinear):
+            base = base.plain(weight_of(base))
+        elif isinstance(base, Conv1dAsLinear):
+            base = plain_layer(base.weight, base.bias, conv1d=True).train(base.training)
+        model.set_submodule(name, base)
     if hasattr(model, "peft_config"):
         del model.peft_config

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mlclf.linear_layers import Conv1dAsLinear
+from mlclf.quantized import QuantizedLinear
 from mlclf.strategies.lora_peft import PeftLoraLinear
 from mlclf.strategies.lora_residual import ResidualLinear
 
-_PLAIN = (nn.Linear, ResidualLinear)
+# Base layers whose weight is a tensor like any other.
+PLAIN = (nn.Linear, Conv1dAsLinear, ResidualLinear)
 
 
 class LowRankUpdate(torch.autograd.Function):
@@ -29,7 +32,13 @@ class LowRankUpdate(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scaling: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | QuantizedLinear,
+        bias: Tensor | None,
+        down: Tensor,
+        up: Tensor,
+        scaling: float,
     ) -> Tensor:
         """Return the output, shape (..., out_features).
 
@@ -39,8 +48,8 @@ class LowRankUpdate(torch.autograd.Function):
             Autograd's context.
         x : Tensor, shape (..., in_features)
             Input; its type is that of all arithmetic.
-        weight : Tensor, shape (out_features, in_features)
-            Frozen.
+        weight : Tensor, shape (out_features, in_features), or QuantizedLinear
+            Frozen. Of a quantised layer no floats are kept for the backward pass: they are computed again there.
         bias : Tensor, shape (out_features,), or None
             Frozen.
         down, up : Tensor, shapes (rank, in_features) and (out_features, rank)
@@ -49,13 +58,16 @@ class LowRankUpdate(torch.autograd.Function):
             Factor of the update.
         """
         rows = x.reshape(-1, x.shape[-1])
-        base, low, high = weight.to(x.dtype), down.to(x.dtype), up.to(x.dtype)
+        quantized = isinstance(weight, QuantizedLinear)
+        base = weight.dequantized(x.dtype) if isinstance(weight, QuantizedLinear) else weight.to(x.dtype)
+        low, high = down.to(x.dtype), up.to(x.dtype)
         inner = torch.mm(rows, low.t())
         out = functional.linear(rows, base, None if bias is None else bias.to(x.dtype))
         out.addmm_(inner, high.t(), alpha=scaling)
-        ctx.save_for_backward(rows, inner, base, low, high)
+        ctx.save_for_backward(rows, inner, None if quantized else base, low, high)
         ctx.scaling, ctx.shape, ctx.types = scaling, x.shape, (down.dtype, up.dtype)
-        return out.view(*x.shape[:-1], weight.shape[0])
+        ctx.layer = weight if quantized else None
+        return out.view(*x.shape[:-1], base.shape[0])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, Tensor | None, Tensor | None, None]:
@@ -68,6 +80,7 @@ class LowRankUpdate(torch.autograd.Function):
         through = torch.mm(outer, high)
         of_x = of_down = of_up = None
         if ctx.needs_input_grad[0]:
+            base = ctx.layer.dequantized(outer.dtype) if base is None else base
             of_x = torch.mm(outer, base).addmm_(through, low, alpha=ctx.scaling).view(ctx.shape)
         if ctx.needs_input_grad[3]:
             of_down = torch.mm(through.t(), rows).to(ctx.types[0]).mul_(ctx.scaling)
@@ -95,8 +108,9 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
             out: Tensor = super().forward(x, *args, **kwargs)
             return out
         down, up = self.lora_A[adapter].weight, self.lora_B[adapter].weight
+        weight = base if isinstance(base, QuantizedLinear) else self._weight_in(dtype, base)
         result: Tensor = LowRankUpdate.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            x.to(dtype), self._weight_in(dtype, base), base.bias, down, up, self.scaling[adapter]
+            x.to(dtype), weight, base.bias, down, up, self.scaling[adapter]
         )
         return result
 
@@ -130,9 +144,8 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
         plain = (
             self.lora_bias.get(name) is False
             and name not in self.lora_variant
-            and type(base) in _PLAIN
+            and _is_frozen(base)
             and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks)
-            and not (base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad))
             and not (self.lora_dropout[name].training and isinstance(self.lora_dropout[name], nn.Dropout))
         )
         return name if plain else None
@@ -141,7 +154,8 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
         """Return the type to compute in, None where peft must convert."""
         if torch.is_autocast_enabled(x.device.type):
             return torch.get_autocast_dtype(x.device.type)
-        same = x.dtype == base.weight.dtype == self.lora_A[adapter].weight.dtype
+        dtype = base.dtype if isinstance(base, QuantizedLinear) else base.weight.dtype
+        same = x.dtype == dtype == self.lora_A[adapter].weight.dtype
         return x.dtype if same else None
 
     def _cast_input_dtype(self, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -172,3 +186,9 @@ def updated_rows(layer: PeftLoraLinear, states: Tensor, output: Tensor) -> Tenso
     inner = torch.mm(states.reshape(-1, states.shape[-1]), down.t())
     out = torch.addmm(output.reshape(-1, output.shape[-1]), inner, up.t(), alpha=layer.scaling[adapter])
     return out.view(output.shape)
+
+
+def _is_frozen(base: nn.Module) -> bool:
+    """Tell whether a base layer is of a kind that is known here and does not learn."""
+    known = type(base) in PLAIN or isinstance(base, QuantizedLinear)
+    return known and not any(parameter.requires_grad for parameter in base.parameters(recurse=False))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mlclf.linear_layers import plain_layer
+
 
 class ResidualLinear(nn.Linear):
     """A frozen linear layer minus the initial value of its low-rank update.
@@ -24,6 +26,8 @@ class ResidualLinear(nn.Linear):
         Initial value of the update.
     scaling : float
         Factor of the update.
+    conv1d : bool
+        Whether the original layer was a ``Conv1D``.
 
     Attributes
     ----------
@@ -40,12 +44,19 @@ class ResidualLinear(nn.Linear):
     initial_up: Tensor
 
     def __init__(
-        self, bias: nn.Parameter | None, pristine: Tensor, down: Tensor, up: Tensor, *, scaling: float
+        self,
+        bias: nn.Parameter | None,
+        pristine: Tensor,
+        down: Tensor,
+        up: Tensor,
+        *,
+        scaling: float,
+        conv1d: bool = False,
     ) -> None:
         n_out, n_in = pristine.shape
         super().__init__(n_in, n_out, bias=bias is not None, device="meta")
         self.bias = bias  # type: ignore[assignment]  # None is what nn.Linear itself stores without a bias
-        self.scaling = scaling
+        self.scaling, self.conv1d = scaling, conv1d
         self.pristine = nn.Parameter(pristine, requires_grad=False)
         del self.weight
         for name, tensor in (("weight", pristine), ("initial_down", down), ("initial_up", up)):
@@ -57,9 +68,6 @@ class ResidualLinear(nn.Linear):
         """Compute the weight; to be called whenever the pristine weight or the initial update were replaced."""
         self.weight.copy_(self.pristine - self.scaling * (self.initial_up @ self.initial_down).to(self.pristine.dtype))
 
-    def plain(self, weight: Tensor) -> nn.Linear:
-        """Return an ordinary linear layer with a weight and this layer's bias."""
-        linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
-        linear.weight = nn.Parameter(weight, requires_grad=False)
-        linear.bias = self.bias
-        return linear.train(self.training)
+    def plain(self, weight: Tensor) -> nn.Module:
+        """Return an ordinary layer of the original kind with a weight and this layer's bias."""
+        return plain_layer(weight, self.bias, conv1d=self.conv1d).train(self.training)

@@ -11,14 +11,16 @@ from torch import nn
 from mlclf.exceptions import IncompatibleComponentsError
 from mlclf.hints import did_you_mean
 from mlclf.interfaces import Backbone
+from mlclf.linear_layers import is_linear
 
 TargetName = Literal["all-linear", "attention", "qv"]
 Targets = TargetName | tuple[str, ...]
 Layers = Literal["all"] | int | tuple[int, ...]
 
 _IN_ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)
-# What architectures call the matrices of queries and values; a fused matrix (ModernBERT's Wqkv) holds both.
-_QUERY_OR_VALUE = re.compile(r"(^|\.)((q|v|query|value)(_lin|_proj)?|\w*qkv\w*)$", re.IGNORECASE)
+# What architectures call the matrices of queries and values; a fused matrix (ModernBERT's Wqkv, GPT-2's c_attn) holds
+# both.
+_QUERY_OR_VALUE = re.compile(r"(^|\.)((q|v|query|value)(_lin|_proj)?|\w*qkv\w*|query_key_value|c_attn)$", re.IGNORECASE)
 _CHOICES: dict[str, Callable[[str], object]] = {
     "all-linear": lambda name: True,
     "attention": _IN_ATTENTION.search,
@@ -63,11 +65,11 @@ def find_targets(backbone: Backbone, targets: Targets, layers: Layers) -> tuple[
     IncompatibleComponentsError
         If there is no such linear layer, or no such layer of the stack.
     """
-    chosen = set(chosen_layers(backbone.n_layers, layers))
+    chosen, unused = set(chosen_layers(backbone.n_layers, layers)), backbone.unused_parameters()
     linear = {
         name: inner
         for number, name, inner in _linear_layers(backbone)
-        if (number is None or number in chosen) and f"{name}.weight" not in backbone.unused_parameters()
+        if (number is None or number in chosen) and not unused & {f"{name}.weight", f"{name}.bias"}
     }
     if isinstance(targets, str):
         found = tuple(name for name, inner in linear.items() if _CHOICES[targets](inner))
@@ -76,7 +78,7 @@ def find_targets(backbone: Backbone, targets: Targets, layers: Layers) -> tuple[
         found = tuple(name for name, inner in linear.items() if any(_ends(inner, suffix) for suffix in targets))
     if not found:
         raise IncompatibleComponentsError(
-            f"LoraOptions(targets={targets!r}) matches no torch.nn.Linear of backbone {backbone.options.component!r}. "
+            f"LoraOptions(targets={targets!r}) matches no linear layer of backbone {backbone.options.component!r}. "
             f"It has: {_endings(list(linear.values())) or 'none'}. Use targets='all-linear' or ends of these names."
         )
     return found
@@ -132,7 +134,7 @@ def _linear_layers(backbone: Backbone) -> list[tuple[int | None, str, str]]:
         (number, f"{prefixes[id(part)]}.{inner}".removeprefix("."), inner)
         for number, part in parts
         for inner, module in part.named_modules()
-        if isinstance(module, nn.Linear)
+        if is_linear(module)
     ]
 
 

@@ -20,6 +20,7 @@ from mlclf.exceptions import NonFiniteLossError, TrainingInterrupted
 from mlclf.interfaces import Strategy
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import TrainingOptions
+from mlclf.quantized import count_weights
 from mlclf.training.cache import cached
 from mlclf.training.checkpoint import RunState, load_checkpoint, save_checkpoint
 from mlclf.training.device import Precision
@@ -153,12 +154,11 @@ class _Loop:
 
     def __init__(self, run: Run, accelerator: Accelerator, stepper: Stepper) -> None:
         self.run, self.accelerator, self.stepper = run, accelerator, stepper
-        parameters = list(run.network.parameters())
         self.state = RunState(
             history=History(
                 precision=run.precision,
-                n_trainable=sum(p.numel() for p in parameters if p.requires_grad),
-                n_parameters=sum(p.numel() for p in parameters),
+                n_trainable=sum(p.numel() for p in run.network.trainable().values()),
+                n_parameters=count_weights(run.network),
                 cached_layers=getattr(run.train, "first_layer", 0),
             )
         )
