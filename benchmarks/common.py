@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 PACKAGES = (
-    *("mlclf", "torch", "transformers", "peft", "accelerate", "scikit-learn", "numpy"),
+    *("mlclf", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "scikit-learn", "numpy"),
     *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "tokenizers"),
 )
 

@@ -23,7 +23,7 @@ from mlclf.inputs import check_validation, checked_rows, checked_validation, ran
 from mlclf.label_names import names_array
 from mlclf.labels import LabelSpace, YFormat, check_trainable, y_format
 from mlclf.model import Model
-from mlclf.onnx.entries import Precision
+from mlclf.onnx.entries import Base, Precision
 from mlclf.onnx.export import ExportRequest, export_model
 from mlclf.onnx.export_report import ExportReport
 from mlclf.options import Options, TrainingOptions
@@ -186,6 +186,7 @@ class MultiLabelClassifier(UpdateMixin, PredictionMixin, ClassifierMixin, Nested
         labels_output: bool = False,
         example_texts: Any = None,
         validation_data: tuple[Any, Any] | None = None,
+        base: Base = "fitted",
     ) -> ExportReport:
         """Write the fitted model into a folder that predicts without torch: ``mlclf.onnx.OnnxClassifier(folder)``.
 
@@ -205,8 +206,12 @@ class MultiLabelClassifier(UpdateMixin, PredictionMixin, ClassifierMixin, Nested
         example_texts : sequence of str or None
             Texts to compare on, such as yours look; None takes built-in ones of many lengths.
         validation_data : (X, Y) or None
-            Labelled texts on which F1 is measured before and after. In ``"fp16"`` and ``"int8"``, thresholds that
-            were tuned are tuned on them again, for the exported folder.
+            Labelled texts on which F1 is measured before and after. In ``"fp16"`` and ``"int8"``, and with
+            ``base="original"``, thresholds that were tuned are tuned on them again, for the exported folder.
+        base : {"fitted", "original"}, default="fitted"
+            For strategies that round pretrained weights (``"qlora"``): whether the rounded weights are exported, with
+            which the model was trained, or the original ones. The latter answer otherwise, and need
+            ``validation_data``.
 
         Returns
         -------
@@ -227,6 +232,7 @@ class MultiLabelClassifier(UpdateMixin, PredictionMixin, ClassifierMixin, Nested
             labels_output=labels_output,
             example_texts=None if example_texts is None else as_texts(example_texts),
             validation=None if validation_data is None else checked_validation(validation_data, model.labels),
+            base=base,
         )
         return export_model(model, Path(folder), request)
 

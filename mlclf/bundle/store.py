@@ -46,7 +46,7 @@ AllowedPlugins: TypeAlias = Collection[str] | Literal["none"] | None
 # Weights that a strategy left alone, where they are saved too.
 WEIGHTS_NAME = "backbone/weights.safetensors"
 
-_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "scikit-learn")
+_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "safetensors", "numpy", "scikit-learn")
 
 
 def save_model(

@@ -29,6 +29,13 @@ class Precision(StrEnum):
     int8 = "int8"
 
 
+class Base(StrEnum):
+    """Of pretrained weights that were rounded for training."""
+
+    fitted = "fitted"
+    original = "original"
+
+
 class Layout(StrEnum):
     """What is written."""
 
@@ -51,6 +58,9 @@ def export(
     label_column: LabelColumn = None,
     label_separator: LabelSeparator = None,
     indicator_columns: IndicatorColumns = None,
+    base: Annotated[
+        Base, typer.Option(help="Pretrained weights as rounded for training (qlora), or the original ones.")
+    ] = Base.fitted,
     layout: Annotated[
         Layout, typer.Option(help="An exported folder, or a model of a Triton repository.")
     ] = Layout.bundle,
@@ -79,6 +89,7 @@ def export(
             opset=opset,
             labels_output=labels_output,
             validation_data=validation,
+            base=base.value,
         )
         report = write(bundle) if layout is Layout.bundle else _write_triton(write, bundle, name)
         report = replace(report, folder=target)

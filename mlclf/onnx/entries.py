@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from mlclf.onnx.fields import Fields, is_number
 
 Precision = Literal["fp32", "fp16", "int8"]
+# Whether pretrained weights that were rounded for training stay rounded.
+Base = Literal["fitted", "original"]
 Aggregation = Literal["max", "mean"]
 PaddingSide = Literal["left", "right"]
 

@@ -21,12 +21,13 @@ from mlclf.inference import dense_probabilities
 from mlclf.metrics import score
 from mlclf.model import Model
 from mlclf.onnx.checks import check_packages, check_parts, check_target
-from mlclf.onnx.entries import LABELS_OUTPUT, OUTPUTS, Golden, GraphRule, ModelNames, Precision, TextRule
+from mlclf.onnx.entries import LABELS_OUTPUT, OUTPUTS, Base, Golden, GraphRule, ModelNames, Precision, TextRule
 from mlclf.onnx.export_report import ExportReport, Figures, ValidationFigures
 from mlclf.onnx.folder import GRAPH_NAME, README_NAME, TOKENIZER_NAME, WEIGHTS_NAME
 from mlclf.onnx.golden import golden_texts, varied_texts
 from mlclf.onnx.graph import ExportableNetwork, merged_copy, reason, set_thresholds, write_graph
 from mlclf.onnx.manifest import OnnxManifest
+from mlclf.onnx.original import check_base, with_original_weights
 from mlclf.onnx.outputs import check_outputs
 from mlclf.onnx.parity import Reference, calibration_slack, check_parity
 from mlclf.onnx.precision import check_opset, check_precision, min_onnxruntime, quantize_weights, to_half
@@ -67,6 +68,8 @@ class ExportRequest:
         Texts to compare on; None takes built-in ones.
     validation : Rows or None
         Labelled rows to measure quality on.
+    base : {"fitted", "original"}
+        Whether pretrained weights that were rounded for training stay rounded.
     """
 
     precision: Precision = "fp32"
@@ -74,6 +77,12 @@ class ExportRequest:
     labels_output: bool = False
     example_texts: Sequence[str] | None = None
     validation: Rows | None = None
+    base: Base = "fitted"
+
+    @property
+    def same_function(self) -> bool:
+        """Whether the exported model is to answer as the fitted one, up to rounding of float32."""
+        return self.precision == "fp32" and self.base == "fitted"
 
 
 def export_model(model: Model, folder: Path, request: ExportRequest) -> ExportReport:
@@ -105,13 +114,15 @@ def export_model(model: Model, folder: Path, request: ExportRequest) -> ExportRe
     check_opset(request.opset)
     check_target(folder)
     check_parts(model.parts)
+    check_base(model, request.base, validated=request.validation is not None)
     check_packages()
     started = time.perf_counter()
     with replace_folder(folder) as work:
         logger.info("Writing the graph (%s, opset %d).", request.precision, request.opset)
-        _write_graph(model, work / GRAPH_NAME, request)
-        _write_tokenizer(model, work / TOKENIZER_NAME)
-        report = _prove(model, work, request)
+        exported = with_original_weights(model) if request.base == "original" else model
+        _write_graph(exported, work / GRAPH_NAME, request)
+        _write_tokenizer(exported, work / TOKENIZER_NAME)
+        report = _prove(model, exported, work, request)
     return replace(report, folder=folder, seconds=time.perf_counter() - started)
 
 
@@ -134,19 +145,20 @@ def _write_tokenizer(model: Model, path: Path) -> None:
     tokenizer.save(str(path))
 
 
-def _prove(model: Model, work: Path, request: ExportRequest) -> ExportReport:
+def _prove(model: Model, exported: Model, work: Path, request: ExportRequest) -> ExportReport:
     """Load the folder as a user will, compare it with the model, and write down what was found."""
     manifest = _manifest(model, request).write(work)
-    reference = _reference(model, _texts(model, request))
+    reference = _reference(exported, _texts(model, request))
     with _graph_must_run(request):
         runtime = OnnxClassifier(work, "cpu")
         parity = check_parity(reference, runtime, request.precision)
-    validation, thresholds = _validated(model, runtime, request)
+    validation, thresholds, metrics = _validated(model, runtime, request)
     if thresholds != model.thresholds and request.labels_output:
         set_thresholds(work / GRAPH_NAME, thresholds)
     proven = replace(
         manifest,
         thresholds=thresholds,
+        metrics=metrics,
         parity=parity.to_json(request.precision),
         golden=_golden(runtime, request.precision),
     )
@@ -160,6 +172,7 @@ def _prove(model: Model, work: Path, request: ExportRequest) -> ExportReport:
         precision=request.precision,
         opset=request.opset,
         merged=model.strategy.capabilities.merge != "no",
+        base=request.base,
         size=sum((work / name).stat().st_size for name in (GRAPH_NAME, WEIGHTS_NAME) if (work / name).is_file()),
         parity=parity,
         validation=validation,
@@ -199,15 +212,24 @@ def _texts(model: Model, request: ExportRequest) -> list[str]:
 
 def _validated(
     model: Model, runtime: OnnxClassifier, request: ExportRequest
-) -> tuple[ValidationFigures | None, Thresholds]:
-    """Measure quality before and after, and tune thresholds again where weights were made smaller."""
+) -> tuple[ValidationFigures | None, Thresholds, dict[str, Any]]:
+    """Measure quality before and after, and tune thresholds again where the exported model answers otherwise.
+
+    Returns
+    -------
+    figures : ValidationFigures or None
+    thresholds : Thresholds
+        For the exported folder.
+    metrics : dict
+        Report for its manifest: that of the fit, or a new one where it is another function.
+    """
     rows, thresholds = request.validation, model.thresholds
     if rows is None:
-        return None, thresholds
+        return None, thresholds, model.metrics
     before = model.bounded_probabilities(rows.texts, rows.targets)
     after = runtime.predict_proba(rows.texts)
     again = None
-    if request.precision != "fp32" and thresholds.rule in RULES:
+    if not request.same_function and thresholds.rule in RULES:
         thresholds = tune(thresholds.rule, after, rows.targets).limited(thresholds.top_k)
         again = _figures(after, rows, thresholds)
     figures = ValidationFigures(
@@ -216,7 +238,9 @@ def _validated(
         exported=_figures(after, rows, model.thresholds),
         tuned_again=again,
     )
-    return figures, thresholds
+    if request.base == "fitted":
+        return figures, thresholds, model.metrics
+    return figures, thresholds, score(after, rows.targets, thresholds, names=model.labels.names).to_dict()
 
 
 def _figures(probabilities: Any, rows: Rows, thresholds: Thresholds) -> Figures:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlclf.onnx.entries import Precision
+from mlclf.onnx.entries import Base, Precision
 from mlclf.onnx.parity import ALLOWED, Parity
 
 
@@ -36,7 +36,8 @@ class ValidationFigures:
         Of the exported model with the same thresholds.
     tuned_again : Figures or None
         Of the exported model with thresholds tuned on its own probabilities for these rows, which the folder then
-        has; None where thresholds were left alone: in ``fp32``, or because the fitted ones were not tuned.
+        has; None where thresholds were left alone: because the exported model answers as the fitted one, or because
+        the fitted thresholds were not tuned.
     """
 
     n_samples: int
@@ -65,6 +66,9 @@ class ExportReport:
         None where no validation data were given.
     seconds : float
         Time of the whole export.
+    base : {"fitted", "original"}
+        Whether pretrained weights that were rounded for training stayed rounded; differences are then to the fitted
+        model, else to one with the original weights.
 
     Examples
     --------
@@ -83,6 +87,7 @@ class ExportReport:
     parity: Parity
     validation: ValidationFigures | None
     seconds: float
+    base: Base = "fitted"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON-ready values."""
@@ -95,6 +100,8 @@ class ExportReport:
             f"in {self.seconds:.0f} s.",
             *self._parity(),
         ]
+        if self.base == "original":
+            lines.append("The original pretrained weights were exported, which answer otherwise than the rounded ones.")
         return "\n".join(lines if self.validation is None else [*lines, *_quality(self.validation)])
 
     def _parity(self) -> list[str]:
