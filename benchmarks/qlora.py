@@ -3,7 +3,7 @@
     python benchmarks/qlora.py --data GOEMOTIONS --out docs/benchmarks
 
 Updates that were trained over rounded weights are merged into these same weights as floats ("fitted"), or into the
-pretrained ones as they were before rounding ("original"). With the latter the model is another function: its figures are
+pretrained ones as they were before rounding ("original"). The latter is another function: its figures are
 given with the thresholds of the fit, and with thresholds tuned again on the dev split, as the export does.
 """
 

@@ -129,6 +129,7 @@ def check_parts(parts: Parts) -> None:
                 f"{kind.capitalize()} {names[kind]!r} needs padding on the {capabilities.padding}; "
                 f"backbone {names['backbone']!r} pads on the {side}."
             )
+    _check_weight_type(parts)
     if getattr(parts.backbone, "window_stride", None) is not None and not head.windows:
         raise IncompatibleComponentsError(
             f"Head {names['head']!r} reads a text as a whole; window_stride of backbone {names['backbone']!r} splits "
@@ -148,6 +149,17 @@ def check_training(parts: Parts, training: TrainingOptions) -> None:
         raise IncompatibleComponentsError(
             f"Strategy {parts.names['strategy']!r} cannot be trained with recomputed activations. "
             "Use TrainingOptions(gradient_checkpointing=False), and a smaller batch_size where memory is short."
+        )
+
+
+def _check_weight_type(parts: Parts) -> None:
+    """Refuse weights of 16 bits where they are trained: most steps are smaller than what 16 bits can tell apart."""
+    dtype = getattr(parts.backbone, "dtype", "float32")
+    if dtype != "float32" and not parts.strategy_class(parts.strategy).capabilities.detachable:
+        raise IncompatibleComponentsError(
+            f"Strategy {parts.names['strategy']!r} trains the loaded weights themselves, which must be float32 for it; "
+            f"backbone {parts.names['backbone']!r} has dtype={dtype!r}. Use dtype='float32', or a strategy that leaves "
+            "them alone, such as 'lora'."
         )
 
 

@@ -88,6 +88,8 @@ class QuantizedLinear(nn.Linear):
         Computed each time it is asked for.
     """
 
+    _like: Tensor
+
     def __init__(
         self,
         bias: nn.Parameter | None,
@@ -99,10 +101,17 @@ class QuantizedLinear(nn.Linear):
     ) -> None:
         nn.Module.__init__(self)
         self.out_features, self.in_features = shape
-        self.dtype, self.conv1d = dtype, conv1d
+        self.conv1d = conv1d
         self.bias = bias  # type: ignore[assignment]  # None is what nn.Linear itself stores without a bias
         for name, tensor in stored.items():
             self.register_buffer(name, tensor.detach())
+        # Follows the conversions of the whole model, such as ``.float()``.
+        self.register_buffer("_like", torch.empty(0, dtype=dtype, device=stored["packed"].device), persistent=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights when they are computed."""
+        return self._like.dtype
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # read-only here: there is no such tensor to be set

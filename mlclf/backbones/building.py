@@ -178,6 +178,8 @@ def _read_weights(
 ) -> PreTrainedModel:
     if request.quantization is not None:
         extra = {**extra, "quantization_config": request.quantization}
+    if request.device_map is not None:
+        extra = {**extra, "device_map": request.device_map}
     try:
         model, report = kind.from_pretrained(
             folder,

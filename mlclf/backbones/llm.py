@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, cast
 
+import torch
 from pydantic import Field
 from torch import Tensor
 from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 
+from mlclf.backbones.bidirectional import check_sees_ahead, open_attention, open_masks
 from mlclf.backbones.building import is_causal
+from mlclf.backbones.device_map import check_can_spread, check_places, is_spread
 from mlclf.backbones.pretrained import PretrainedBackbone, PretrainedOptions
 from mlclf.exceptions import BackboneLoadError
-from mlclf.interfaces import Batch
+from mlclf.interfaces import Batch, LoadRequest
 from mlclf.interfaces.backbone import Family, PaddingSide
 from mlclf.options import Options
 
 DecoderPooling = Literal["last", "mean", "max", "attention"]
+WeightType = Literal["float32", "bfloat16", "auto"]
 
 
 class LlmOptions(PretrainedOptions):
@@ -41,6 +47,19 @@ class LlmOptions(PretrainedOptions):
         How the logits of a text's windows become one.
     dropout : float or None
         Dropout of hidden states and attention in training; None takes the model's own.
+    dtype : {"float32", "bfloat16", "auto"}
+        Of the pretrained weights. ``"bfloat16"`` halves their memory, where the strategy leaves them as they are; what
+        learns stays in float32. ``"auto"`` takes it for models that were saved in 16 bits.
+    device_map : {"auto"} or None
+        ``"auto"`` spreads the layers over all GPUs of the machine, for models larger than one of them. None puts the
+        model on one device.
+    bidirectional : bool
+        Let every token see the whole text instead of what stands before it (as LLM2Vec does). The model was not
+        pretrained so: it must learn it, and ``pooling="mean"`` suits it better than the last token.
+
+    References
+    ----------
+    BehnamGhader et al. (2024), "LLM2Vec: Large Language Models Are Secretly Powerful Text Encoders", arXiv:2404.05961.
 
     Examples
     --------
@@ -53,6 +72,9 @@ class LlmOptions(PretrainedOptions):
     model: str = Field(default="Qwen/Qwen3-0.6B", min_length=1)
     pooling: DecoderPooling = "last"
     padding_side: PaddingSide = "right"
+    dtype: WeightType = "float32"
+    device_map: Literal["auto"] | None = None
+    bidirectional: bool = False
 
 
 class LlmBackbone(PretrainedBackbone):
@@ -92,6 +114,43 @@ class LlmBackbone(PretrainedBackbone):
     def pooling_name(self) -> DecoderPooling:
         """Name of the pooling."""
         return self.options.pooling
+
+    def load(self, request: LoadRequest, folder: Path | None = None) -> None:
+        """Load model and tokenizer, and make sure that tokens see the whole text where that is asked for."""
+        if self.options.device_map is not None:
+            check_can_spread()
+        super().load(request, folder)
+        if self.options.bidirectional:
+            check_sees_ahead(self, self.options.model)
+
+    def adjust_config(self, config: PreTrainedConfig) -> None:
+        """Open the masks where tokens are to see the whole text."""
+        if self.options.bidirectional:
+            open_masks(config)
+
+    def adjust_model(self, model: PreTrainedModel) -> None:
+        """Do the same in the attention layers, and refuse a model that does not fit where it must be."""
+        if self.options.bidirectional:
+            open_attention(model)
+        check_places(model, self.options.model)
+
+    def weight_request(self, request: LoadRequest) -> LoadRequest:
+        """Ask for the options' type and places of the weights."""
+        saved = str(self._config.get("dtype", self._config.get("torch_dtype")))
+        half = self.options.dtype == "bfloat16" or (self.options.dtype == "auto" and saved.endswith("float16"))
+        dtype = torch.bfloat16 if half else request.dtype
+        return replace(request, dtype=dtype, device_map=self.options.device_map)
+
+    def token_states(self, batch: Batch) -> Tensor:
+        """Return the states after the last layer, in float32 whatever the weights are: pooling and head are too."""
+        return super().token_states(batch).float()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Leave a model where it is that stands on several devices; what is moved is the pooling."""
+        if not is_spread(getattr(self, "model", self)):
+            return cast(Self, super()._apply(fn, recurse))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.pooling._apply(fn)  # type: ignore[no-untyped-call]
+        return self
 
     def check_architecture(self, kind: type[PreTrainedConfig], values: dict[str, Any]) -> None:
         """Raise BackboneLoadError where a configuration is not that of a causal language model."""

@@ -108,6 +108,16 @@ class PretrainedBackbone(Backbone):
     def attention_for(self, kind: type[PreTrainedModel]) -> str:
         """Return the name of the attention function that a class of models is to compute with."""
 
+    def adjust_config(self, config: PreTrainedConfig) -> None:
+        """Change a configuration before the model is built from it."""
+
+    def adjust_model(self, model: PreTrainedModel) -> None:
+        """Change, or refuse, a model before it is run for the first time."""
+
+    def weight_request(self, request: LoadRequest) -> LoadRequest:
+        """Return what the strategy asks for, changed by what the options say."""
+        return request
+
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
         """Return what the model is called with."""
         return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
@@ -141,6 +151,7 @@ class PretrainedBackbone(Backbone):
         self._config = read_config(files)
         config = make_config(self._config, str(files), self.check_architecture, self.options.dropout)
         config.use_cache = False  # keys and values are kept for generating text, which nobody does here
+        self.adjust_config(config)
         tokenizer = read_tokenizer(files)
         check_vocabulary(tokenizer, config.vocab_size, str(files))
         self._config["pad_token_id"] = find_pad_id(tokenizer, config.pad_token_id)
@@ -150,7 +161,10 @@ class PretrainedBackbone(Backbone):
             max_length=self._max_length(config, request.reserved_length),
             window_stride=self.options.window_stride,
         )
-        self.model, self.vocabulary = build_model(config, weights, request, self.attention_for)
+        request = self.weight_request(request)
+        model, self.vocabulary = build_model(config, weights, request, self.attention_for)
+        self.adjust_model(model)
+        self.model = model
         self.hidden_size = int(config.hidden_size)
         self.pooling = make_pooling(self.pooling_name, self.hidden_size)
         self._explore(int(config.num_hidden_layers))

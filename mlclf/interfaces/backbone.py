@@ -52,6 +52,8 @@ class LoadRequest:
         Type of the loaded weights.
     quantization : Any
         A transformers quantisation config, or None.
+    device_map : str or None
+        How weights are spread over devices, for transformers; None puts them on one.
     weights : bool
         False builds the architecture without reading weights: they will be put in from a saved model.
     reserved_length : int
@@ -62,6 +64,7 @@ class LoadRequest:
 
     dtype: torch.dtype = torch.float32
     quantization: Any = None
+    device_map: str | None = None
     weights: bool = True
     reserved_length: int = 0
     vocabulary: bool = False

@@ -27,7 +27,7 @@ from mlclf.onnx.folder import GRAPH_NAME, README_NAME, TOKENIZER_NAME, WEIGHTS_N
 from mlclf.onnx.golden import golden_texts, varied_texts
 from mlclf.onnx.graph import ExportableNetwork, merged_copy, reason, set_thresholds, write_graph
 from mlclf.onnx.manifest import OnnxManifest
-from mlclf.onnx.original import check_base, with_original_weights
+from mlclf.onnx.original import check_base, exported_model
 from mlclf.onnx.outputs import check_outputs
 from mlclf.onnx.parity import Reference, calibration_slack, check_parity
 from mlclf.onnx.precision import check_opset, check_precision, min_onnxruntime, quantize_weights, to_half
@@ -79,11 +79,6 @@ class ExportRequest:
     validation: Rows | None = None
     base: Base = "fitted"
 
-    @property
-    def same_function(self) -> bool:
-        """Whether the exported model is to answer as the fitted one, up to rounding of float32."""
-        return self.precision == "fp32" and self.base == "fitted"
-
 
 def export_model(model: Model, folder: Path, request: ExportRequest) -> ExportReport:
     """Write a fitted model as an exported folder.
@@ -119,7 +114,7 @@ def export_model(model: Model, folder: Path, request: ExportRequest) -> ExportRe
     started = time.perf_counter()
     with replace_folder(folder) as work:
         logger.info("Writing the graph (%s, opset %d).", request.precision, request.opset)
-        exported = with_original_weights(model) if request.base == "original" else model
+        exported = exported_model(model, request.base)
         _write_graph(exported, work / GRAPH_NAME, request)
         _write_tokenizer(exported, work / TOKENIZER_NAME)
         report = _prove(model, exported, work, request)
@@ -152,7 +147,8 @@ def _prove(model: Model, exported: Model, work: Path, request: ExportRequest) ->
     with _graph_must_run(request):
         runtime = OnnxClassifier(work, "cpu")
         parity = check_parity(reference, runtime, request.precision)
-    validation, thresholds, metrics = _validated(model, runtime, request)
+    same_function = request.precision == "fp32" and exported is model
+    validation, thresholds, metrics = _validated(model, runtime, request, same_function=same_function)
     if thresholds != model.thresholds and request.labels_output:
         set_thresholds(work / GRAPH_NAME, thresholds)
     proven = replace(
@@ -211,9 +207,19 @@ def _texts(model: Model, request: ExportRequest) -> list[str]:
 
 
 def _validated(
-    model: Model, runtime: OnnxClassifier, request: ExportRequest
+    model: Model, runtime: OnnxClassifier, request: ExportRequest, *, same_function: bool
 ) -> tuple[ValidationFigures | None, Thresholds, dict[str, Any]]:
     """Measure quality before and after, and tune thresholds again where the exported model answers otherwise.
+
+    Parameters
+    ----------
+    model : Model
+        The fitted one.
+    runtime : OnnxClassifier
+        The exported one.
+    request : ExportRequest
+    same_function : bool
+        Whether they should differ by rounding of float32 alone.
 
     Returns
     -------
@@ -229,7 +235,7 @@ def _validated(
     before = model.bounded_probabilities(rows.texts, rows.targets)
     after = runtime.predict_proba(rows.texts)
     again = None
-    if not request.same_function and thresholds.rule in RULES:
+    if not same_function and thresholds.rule in RULES:
         thresholds = tune(thresholds.rule, after, rows.targets).limited(thresholds.top_k)
         again = _figures(after, rows, thresholds)
     figures = ValidationFigures(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.hooks import remove_hook_from_module
 from torch import Tensor, nn
 
 from mlclf._version import __version__
@@ -114,21 +115,23 @@ def merged_copy(network: MultiLabelNetwork, strategy: Strategy) -> MultiLabelNet
     NotMergeableError
         If a strategy that declares that it can merge cannot merge these weights.
     """
-    twin = _copy_to_processor(network).float().eval()
+    twin = copy_to_processor(network).float().eval()
     with torch.no_grad():
         strategy.merge_partially(twin.backbone)
     return twin.float().eval().requires_grad_(False)
 
 
-def _copy_to_processor(network: MultiLabelNetwork) -> MultiLabelNetwork:
-    """Return a deep copy whose parameters and buffers were never doubled on a graphics card."""
+def copy_to_processor(network: MultiLabelNetwork) -> MultiLabelNetwork:
+    """Return a deep copy on the processor, whose parameters and buffers were never doubled on a graphics card."""
     memo: dict[int, Any] = {}
     for parameter in network.parameters():
         if type(parameter) is nn.Parameter:
             memo[id(parameter)] = nn.Parameter(parameter.detach().cpu().clone(), parameter.requires_grad)
     for buffer in network.buffers():
         memo[id(buffer)] = buffer.detach().cpu().clone()
-    return copy.deepcopy(network, memo)
+    twin = copy.deepcopy(network, memo)
+    remove_hook_from_module(twin, recurse=True)  # accelerate's, of a model that was spread over devices
+    return twin
 
 
 def write_graph(network: ExportableNetwork, path: Path, opset: int) -> None:

@@ -1,8 +1,9 @@
-"""The original pretrained weights under what was trained over rounded ones."""
+"""What is exported where it is not the fitted model itself: other pretrained weights, or weights of another type."""
 
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import replace
 
 import torch
@@ -11,6 +12,9 @@ from mlclf.exceptions import BackboneLoadError, OptionsError
 from mlclf.model import Model
 from mlclf.network import MultiLabelNetwork
 from mlclf.onnx.entries import Base
+from mlclf.onnx.graph import copy_to_processor
+
+logger = logging.getLogger(__name__)
 
 
 def check_base(model: Model, base: str, *, validated: bool) -> None:
@@ -39,10 +43,32 @@ def check_base(model: Model, base: str, *, validated: bool) -> None:
         )
     if not validated:
         raise OptionsError(
-            "base='original' answers otherwise than the fitted model, whose updates and thresholds were made for rounded "
-            "weights. Give validation_data=(X, Y), on which it is evaluated and its thresholds are tuned again, or use "
-            "base='fitted'."
+            "base='original' answers otherwise than the fitted model, whose updates and thresholds were made for "
+            "rounded weights. Give validation_data=(X, Y), on which it is evaluated and its thresholds are tuned "
+            "again, or use base='fitted'."
         )
+
+
+def exported_model(model: Model, base: Base) -> Model:
+    """Return the model that an exported graph is to answer like.
+
+    Parameters
+    ----------
+    model : Model
+        Left as it is.
+    base : {"fitted", "original"}
+
+    Returns
+    -------
+    Model
+        ``model`` itself where it computes in float32 with the weights that are exported.
+    """
+    if base == "original":
+        return with_original_weights(model)
+    if all(parameter.dtype is torch.float32 for parameter in model.network.parameters()):
+        return model
+    logger.info("The pretrained weights are of 16 bits: the exported model computes with them in float32.")
+    return replace(model, network=copy_to_processor(model.network).float().eval(), device=torch.device("cpu"))
 
 
 def with_original_weights(model: Model) -> Model:

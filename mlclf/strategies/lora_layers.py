@@ -40,6 +40,9 @@ def inject(model: nn.Module, names: Sequence[str], config: LoraConfig, *, takes_
     if all(type(linear) in PLAIN or isinstance(linear, QuantizedLinear) for linear in linears):
         config._register_custom_module({nn.Linear: FastLoraLinear})
     inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # what learns is float32 over any base: peft takes the type of the base
+            parameter.data = parameter.data.float()
     for name, weight in zip(names, pristine, strict=False):
         layer = model.get_submodule(name)
         layer.base_layer = _residual(layer, weight)
