@@ -13,9 +13,9 @@ import torch
 from toy import toy_classifier, toy_rows
 from transformers import AutoModel
 
-from mlclf import LlmOptions, MultiLabelClassifier
+from mlclf import LlmOptions, LoraOptions, MultiLabelClassifier
 from mlclf.backbones.llm import LlmBackbone
-from mlclf.exceptions import BackboneLoadError, OptionsError
+from mlclf.exceptions import BackboneLoadError, IncompatibleComponentsError, OptionsError
 from mlclf.interfaces import Batch, LoadRequest
 from mlclf.testing import tiny_decoder, tiny_encoder, tiny_texts
 from mlclf.testing.decoders import DecoderArchitecture
@@ -138,3 +138,136 @@ def test_encoders_are_sent_to_the_backbone_for_them(tmp_path: Path) -> None:
 def test_options_outside_their_rule_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(OptionsError, match=next(iter(options))):
         LlmOptions(**options)
+
+
+@pytest.mark.parametrize("padding_side", ["left", "right"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_with_attention_to_both_sides_the_first_token_sees_the_last(
+    load: Load, architecture: str, padding_side: str
+) -> None:
+    encoded, seen = None, {}
+    for both in (False, True):
+        backbone = load(architecture, padding_side=padding_side, bidirectional=both, pooling="mean")
+        encoded = backbone.encode(["cat likes soup", "cat likes rain", "cat"])
+        with torch.no_grad():
+            pair = backbone(backbone.collate(encoded, np.arange(3)))
+            alone = backbone(backbone.collate(encoded, np.array([0]))).pooled
+        first = pair.mask.int().argmax(dim=1)
+        seen[both] = not torch.allclose(pair.tokens[0, first[0]], pair.tokens[1, first[1]], atol=1e-6)
+        torch.testing.assert_close(alone[0], pair.pooled[0], rtol=1e-4, atol=1e-5)
+    assert seen == {False: False, True: True}
+
+
+def test_attention_to_both_sides_survives_parts_saving_and_export(folders: dict[str, Path], tmp_path: Path) -> None:
+    from mlclf.onnx import OnnxClassifier
+
+    rows = toy_rows(48)
+    backbone = LlmOptions(
+        model=str(folders["mistral"]), max_length=32, bidirectional=True, pooling="mean", padding_side="left"
+    )
+    clf = toy_classifier(folders["mistral"], LoraOptions(r=4, layers=1), backbone=backbone).fit(*rows)
+    assert clf.history_.cached_layers == N_LAYERS - 1
+    clf.save(tmp_path / "model")
+    expected = clf.predict_proba(rows[0])
+    again = MultiLabelClassifier.load(tmp_path / "model", device="cpu")
+    np.testing.assert_allclose(again.predict_proba(rows[0]), expected, atol=1e-6)
+    clf.export_onnx(tmp_path / "bundle")
+    np.testing.assert_allclose(OnnxClassifier(tmp_path / "bundle", "cpu").predict_proba(rows[0]), expected, atol=1e-5)
+
+
+def test_an_architecture_without_attention_cannot_look_ahead(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlclf.backbones.llm.open_masks", lambda config: None)
+    backbone = LlmBackbone(LlmOptions(model=str(folders["llama"]), bidirectional=True))
+    with pytest.raises(BackboneLoadError, match=r"cannot be made to see what comes after.*Use bidirectional=False"):
+        backbone.load(LoadRequest())
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_frozen_weights_may_have_16_bits_and_what_learns_has_32(
+    folders: dict[str, Path], dtype: str, expected: torch.dtype
+) -> None:
+    from mlclf.strategies.lora import LoraStrategy
+
+    backbone, strategy = LlmBackbone(LlmOptions(model=str(folders["qwen3"]), dtype=dtype)), LoraStrategy(LoraOptions())
+    backbone.load(strategy.load_request())
+    strategy.adapt(backbone)
+    assert {p.dtype for p in backbone.model.parameters() if not p.requires_grad} == {expected}
+    assert {p.dtype for p in backbone.model.parameters() if p.requires_grad} == {torch.float32}
+    assert backbone(batch_of(backbone)).pooled.dtype is torch.float32
+
+
+def test_auto_takes_the_type_that_a_model_was_saved_in(folders: dict[str, Path], tmp_path: Path) -> None:
+    for saved in (torch.float32, torch.bfloat16):
+        AutoModel.from_pretrained(folders["llama"], dtype=saved).save_pretrained(tmp_path / str(saved))
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (tmp_path / str(saved) / name).write_bytes((folders["llama"] / name).read_bytes())
+        backbone = LlmBackbone(LlmOptions(model=str(tmp_path / str(saved)), dtype="auto"))
+        backbone.load(LoadRequest())
+        assert {p.dtype for p in backbone.model.parameters()} == {saved}
+
+
+def test_weights_of_16_bits_are_not_trained(folders: dict[str, Path]) -> None:
+    backbone = LlmOptions(model=str(folders["llama"]), dtype="bfloat16")
+    with pytest.raises(IncompatibleComponentsError, match=r"'full' trains the loaded weights.*Use dtype='float32'"):
+        toy_classifier(folders["llama"], "full", backbone=backbone).fit(*toy_rows(32))
+
+
+@pytest.mark.parametrize("strategy", ["lora", "qlora"])
+def test_a_classifier_over_16_bits_learns_is_saved_and_exported_in_32(
+    folders: dict[str, Path], tmp_path: Path, strategy: str
+) -> None:
+    rows = toy_rows()
+    backbone = LlmOptions(model=str(folders["llama"]), max_length=32, dtype="bfloat16")
+    rates = {"learning_rate": 5e-3, "head_learning_rate": 2e-2, "gradient_checkpointing": True}
+    clf = toy_classifier(folders["llama"], strategy, backbone=backbone, epochs=3, training=rates).fit(*rows)
+    losses = [evaluation.train_loss for evaluation in clf.history_.evaluations]
+    assert losses[-1] < losses[0]
+    clf.save(tmp_path / "model")
+    again = MultiLabelClassifier.load(tmp_path / "model", device="cpu")
+    np.testing.assert_allclose(again.predict_proba(rows[0]), clf.predict_proba(rows[0]), atol=1e-6)
+    report = clf.export_onnx(tmp_path / "bundle")  # compared with the same weights in float32
+    assert report.parity.max_change < 1e-5
+
+
+def test_a_device_map_needs_one_process(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BackboneLoadError, match=r"several processes were launched.*use device_map=None"):
+        LlmBackbone(LlmOptions(model=str(folders["llama"]), device_map="auto")).load(LoadRequest())
+
+
+def test_on_one_device_a_device_map_changes_nothing(load: Load) -> None:
+    plain, mapped = load("qwen2"), load("qwen2", device_map="auto")
+    with torch.no_grad():
+        expected = plain(batch_of(plain)).pooled
+        assert torch.equal(mapped.to("cpu")(batch_of(mapped)).pooled.cpu(), expected)
+
+
+def test_a_model_that_is_left_outside_of_the_gpus_is_refused(load: Load) -> None:
+    backbone = load("qwen2")
+    backbone.model.hf_device_map = {"layers.0": 0, "layers.1": "cpu"}  # type: ignore[assignment]
+    with pytest.raises(BackboneLoadError, match=r"does not fit into the GPUs.*on cpu.*strategy='qlora'"):
+        backbone.adjust_model(backbone.model)
+
+
+def test_a_model_on_several_devices_is_not_moved(load: Load) -> None:
+    backbone = load("qwen2", pooling="attention")
+    backbone.model.hf_device_map = {"layers.0": 0, "layers.1": 1}  # type: ignore[assignment]
+    backbone.double()  # goes the way of every move
+    assert {p.dtype for p in backbone.model.parameters()} == {torch.float32}
+    assert {p.dtype for p in backbone.pooling.parameters()} == {torch.float64}
+
+
+def test_recomputing_activations_gives_the_same_gradients(load: Load) -> None:
+    for options in ({"bidirectional": True, "pooling": "mean"}, {"dtype": "bfloat16"}):
+        gradients = []
+        for checkpointing in (False, True):
+            backbone = load("qwen3", **options)
+            if checkpointing:
+                backbone.enable_gradient_checkpointing()
+            backbone.model.train()
+            backbone(batch_of(backbone)).pooled.square().sum().backward()
+            gradients.append([p.grad for p in backbone.model.parameters()])
+        for left, right in zip(*gradients, strict=True):
+            torch.testing.assert_close(left, right)
