@@ -155,7 +155,7 @@ def check_training(parts: Parts, training: TrainingOptions) -> None:
 def _check_weight_type(parts: Parts) -> None:
     """Refuse weights of 16 bits where they are trained: most steps are smaller than what 16 bits can tell apart."""
     dtype = getattr(parts.backbone, "dtype", "float32")
-    can = parts.strategy_class(parts.strategy).capabilities
+    can = parts.strategy_capabilities
     if dtype != "float32" and not can.detachable and can.changes != "nothing":
         raise IncompatibleComponentsError(
             f"Strategy {parts.names['strategy']!r} trains the loaded weights themselves, which must be float32 for it; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -145,7 +146,7 @@ def build_model(
             config._attn_implementation = attention_for(kind)
             model = kind(config, **extra).to(request.dtype)
             if request.quantization is not None:
-                quantize(model, request.quantization)
+                quantize(cast(PreTrainedModel, model.base_model), request.quantization)
         else:
             extra["attn_implementation"] = attention_for(kind)
             model = _read_weights(kind, config, folder, request, extra)
@@ -173,11 +174,21 @@ def _without_pooler(kind: type[PreTrainedModel]) -> dict[str, Any]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind.__init__).parameters else {}
 
 
+def _quantization(kind: type[PreTrainedModel], config: PreTrainedConfig, request: LoadRequest) -> Any:
+    """Return the quantisation asked for, which leaves an output layer over the vocabulary as it is."""
+    wanted = copy.deepcopy(request.quantization)
+    if request.vocabulary:
+        with torch.device("meta"):
+            parts = kind(config).named_children()
+        wanted.llm_int8_skip_modules = [name for name, _ in parts if name != kind.base_model_prefix]
+    return wanted
+
+
 def _read_weights(
     kind: type[PreTrainedModel], config: PreTrainedConfig, folder: Path, request: LoadRequest, extra: dict[str, Any]
 ) -> PreTrainedModel:
     if request.quantization is not None:
-        extra = {**extra, "quantization_config": request.quantization}
+        extra = {**extra, "quantization_config": _quantization(kind, config, request)}
     if request.device_map is not None:
         extra = {**extra, "device_map": request.device_map}
     try:
