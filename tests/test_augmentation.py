@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from tokenizers import Tokenizer, models
 
-from mlclf import AugmentationOptions, TrainingOptions, register_back_translation
+from mlclf import AugmentationOptions, register_back_translation
 from mlclf.augmentation.base import Corpus
 from mlclf.augmentation.masking import SpanMasking
 from mlclf.augmentation.mixing import Mixing, union
@@ -380,45 +380,3 @@ def test_a_name_that_is_not_registered_is_named_with_the_closest_one() -> None:
 def test_what_cannot_be_registered_is_refused(name: Any, function: Any) -> None:
     with pytest.raises(OptionsError, match=r"Back-translation|back-translation"):
         register_back_translation(name, function)
-
-
-# --- options ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"swap": 1.5}, {"deletion": 1}, {"masking_span": 0.5}, {"synonyms": {"two words": ["x"]}},
-     {"synonyms": {"x": []}}, {"synonyms": {"x": [" "]}}, {"replace_words": 0.1}],
-)  # fmt: skip
-def test_options_outside_their_rule_are_refused_inside_training_options_too(wrong: dict[str, Any]) -> None:
-    name = next(iter(wrong))
-    with pytest.raises(OptionsError, match=name):
-        AugmentationOptions(**wrong)
-    with pytest.raises(OptionsError, match=name):
-        TrainingOptions(augmentation=wrong)
-
-
-def test_values_set_by_replace_are_checked_with_the_training_options() -> None:
-    training = TrainingOptions().replace(augmentation=AugmentationOptions().replace(swap=2))
-    with pytest.raises(OptionsError, match="swap"):
-        training.validated()
-
-
-def test_options_go_through_json_unchanged() -> None:
-    options = TrainingOptions(
-        augmentation=AugmentationOptions(replacement=0.1, synonyms={"big": ["large"]}, back_translation="anything")
-    )
-    assert TrainingOptions(**options.model_dump(mode="json")) == options
-
-
-def test_options_that_change_nothing_make_no_augmentation() -> None:
-    corpus = Corpus(["a"], np.ones(1, np.float32), np.ones(1, np.int64), None, tiny_tokenizer())
-    assert make_augmentation(None, corpus) is None
-    assert make_augmentation(AugmentationOptions(), corpus) is None
-
-
-def test_synonyms_without_replacement_are_said_to_do_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    corpus = Corpus(["a"], np.ones(1, np.float32), np.ones(1, np.int64), None, tiny_tokenizer())
-    with caplog.at_level(logging.WARNING):
-        make_augmentation(AugmentationOptions(synonyms={"a": ["b"]}), corpus)
-    assert "no word is replaced" in caplog.text

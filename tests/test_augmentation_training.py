@@ -21,10 +21,13 @@ from mlclf import (
     register_head,
 )
 from mlclf.augmentation import back_translation
+from mlclf.augmentation.base import Corpus
+from mlclf.augmentation.techniques import make_augmentation
 from mlclf.cli.build import make_classifier
 from mlclf.cli.config import assignment, make_config, merged
 from mlclf.exceptions import IncompatibleComponentsError, OptionsError, TrainingInterrupted
 from mlclf.heads.bce import BceHead, BceOptions
+from mlclf.testing import tiny_tokenizer
 from mlclf.training import loop
 from mlclf.training.epochs import AugmentedRows
 from mlclf.training.step import Stepper
@@ -249,3 +252,42 @@ def test_a_search_compares_augmentation_with_none(tiny_bert: Path) -> None:
     on = AugmentationOptions(deletion=0.1)
     assert clf.set_params(training__augmentation=on).get_params()["training__augmentation"] == on
     assert clf.set_params(training__augmentation=None).training.augmentation is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"swap": 1.5}, {"deletion": 1}, {"masking_span": 0.5}, {"synonyms": {"two words": ["x"]}},
+     {"synonyms": {"x": []}}, {"synonyms": {"x": [" "]}}, {"replace_words": 0.1}],
+)  # fmt: skip
+def test_options_outside_their_rule_are_refused_inside_training_options_too(wrong: dict[str, Any]) -> None:
+    name = next(iter(wrong))
+    with pytest.raises(OptionsError, match=name):
+        AugmentationOptions(**wrong)
+    with pytest.raises(OptionsError, match=name):
+        TrainingOptions(augmentation=wrong)
+
+
+def test_values_set_by_replace_are_checked_with_the_training_options() -> None:
+    training = TrainingOptions().replace(augmentation=AugmentationOptions().replace(swap=2))
+    with pytest.raises(OptionsError, match="swap"):
+        training.validated()
+
+
+def test_options_go_through_json_unchanged() -> None:
+    options = TrainingOptions(
+        augmentation=AugmentationOptions(replacement=0.1, synonyms={"big": ["large"]}, back_translation="anything")
+    )
+    assert TrainingOptions(**options.model_dump(mode="json")) == options
+
+
+def test_options_that_change_nothing_make_no_augmentation() -> None:
+    corpus = Corpus(["a"], np.ones(1, np.float32), np.ones(1, np.int64), None, tiny_tokenizer())
+    assert make_augmentation(None, corpus) is None
+    assert make_augmentation(AugmentationOptions(), corpus) is None
+
+
+def test_synonyms_without_replacement_are_said_to_do_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    corpus = Corpus(["a"], np.ones(1, np.float32), np.ones(1, np.int64), None, tiny_tokenizer())
+    with caplog.at_level(logging.WARNING):
+        make_augmentation(AugmentationOptions(synonyms={"a": ["b"]}), corpus)
+    assert "no word is replaced" in caplog.text

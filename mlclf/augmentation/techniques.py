@@ -16,17 +16,16 @@ from mlclf.encoding import EncodedTexts
 from mlclf.options import AugmentationOptions
 from mlclf.targets import Targets
 
-# In order of application. A technique's place is also the number of its random stream, so that turning one on changes
-# nothing that another draws: new ones go to the end of a list, with an order of their own if they need one.
-_ROW_TECHNIQUES: tuple[Callable[[AugmentationOptions, Corpus], RowTechnique | None], ...] = (
-    BackTranslation.make,
-    WordEdits.make,
-    Mixing.make,
+# In order of application, each with the number of its random stream, so that a technique draws the same whether others
+# are on or not. No number is 0: NumPy seeds [seed, epoch, 0] as [seed, epoch], which is the stream of the order of rows.
+_ROW_TECHNIQUES: tuple[tuple[int, Callable[[AugmentationOptions, Corpus], RowTechnique | None]], ...] = (
+    (1001, BackTranslation.make),
+    (1002, WordEdits.make),
+    (1003, Mixing.make),
 )
-_TOKEN_TECHNIQUES: tuple[Callable[[AugmentationOptions, Corpus], TokenTechnique | None], ...] = (SpanMasking.make,)
-
-# Sets these streams apart from the order of rows, which has seed and epoch alone.
-_ROW_STREAM, _TOKEN_STREAM = 1001, 2001
+_TOKEN_TECHNIQUES: tuple[tuple[int, Callable[[AugmentationOptions, Corpus], TokenTechnique | None]], ...] = (
+    (2001, SpanMasking.make),
+)
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,8 @@ def make_augmentation(options: AugmentationOptions | None, corpus: Corpus) -> Au
     """
     if options is None:
         return None
-    rows = [(_ROW_STREAM + i, make(options, corpus)) for i, make in enumerate(_ROW_TECHNIQUES)]
-    tokens = [(_TOKEN_STREAM + i, make(options, corpus)) for i, make in enumerate(_TOKEN_TECHNIQUES)]
+    rows = [(stream, make(options, corpus)) for stream, make in _ROW_TECHNIQUES]
+    tokens = [(stream, make(options, corpus)) for stream, make in _TOKEN_TECHNIQUES]
     found = Augmentation(
         rows=tuple((stream, technique) for stream, technique in rows if technique is not None),
         tokens=tuple((stream, technique) for stream, technique in tokens if technique is not None),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
 from mlclf.assembly import Parts
@@ -15,7 +17,7 @@ from mlclf.augmentation.back_translation import find_back_translation
 from mlclf.augmentation.base import Corpus
 from mlclf.augmentation.techniques import Augmentation, make_augmentation
 from mlclf.batching import EncodedDataset
-from mlclf.exceptions import IncompatibleComponentsError
+from mlclf.exceptions import IncompatibleComponentsError, InvalidInputError
 from mlclf.interfaces import Backbone, Head
 from mlclf.options import AugmentationOptions
 
@@ -137,7 +139,33 @@ def make_epoch_data(
     return original if augmentation is None else AugmentedRows(original, texts, augmentation, seed)
 
 
+_TRANSLATIONS = "back-translations"
+
+
 def augmentation_fingerprint(rows: EpochData) -> dict[str, str]:
     """Return what must be equal for a run to be continued, beside data and options; empty where that is all."""
     parts = rows.augmentation.fingerprint() if isinstance(rows, AugmentedRows) else []
-    return {"back-translations": hashlib.sha256(" ".join(parts).encode()).hexdigest()} if parts else {}
+    return {_TRANSLATIONS: hashlib.sha256(" ".join(parts).encode()).hexdigest()} if parts else {}
+
+
+def check_same_translations(fingerprint: dict[str, Any], accelerator: Accelerator) -> None:
+    """Refuse to train in several processes whose back-translations differ: their rows would not be the same.
+
+    Parameters
+    ----------
+    fingerprint : dict
+        Of this process's run.
+    accelerator : Accelerator
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if accelerator.num_processes == 1 or _TRANSLATIONS not in fingerprint:
+        return
+    found: list[str] = gather_object([fingerprint[_TRANSLATIONS]])
+    if len(set(found)) > 1:
+        raise InvalidInputError(
+            "The processes of this run have different back-translations. Register a function that answers alike in "
+            "every process, and give all of them the same X, Y and random_state."
+        )

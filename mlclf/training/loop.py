@@ -24,7 +24,7 @@ from mlclf.quantized import count_weights
 from mlclf.training.cache import cached
 from mlclf.training.checkpoint import RunState, load_checkpoint, save_checkpoint
 from mlclf.training.device import Precision
-from mlclf.training.epochs import EpochData
+from mlclf.training.epochs import EpochData, check_same_translations
 from mlclf.training.evaluation import evaluate_run
 from mlclf.training.history import Evaluation, History
 from mlclf.training.interrupt import InterruptGuard
@@ -86,6 +86,8 @@ def train(run: Run, accelerator: Accelerator) -> History:
 
     Raises
     ------
+    InvalidInputError
+        If several processes were given different back-translations.
     NonFiniteLossError
         If the loss becomes NaN or infinite.
     TrainingMemoryError
@@ -93,6 +95,7 @@ def train(run: Run, accelerator: Accelerator) -> History:
     TrainingInterrupted
         On Ctrl-C or SIGTERM, after a checkpoint was written where a folder for it is set.
     """
+    check_same_translations(run.fingerprint, accelerator)
     run.network.to(accelerator.device)
     if run.options.gradient_checkpointing:
         run.network.backbone.enable_gradient_checkpointing()
