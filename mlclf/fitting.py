@@ -110,7 +110,7 @@ def fit_model(plan: Plan, train_rows: Rows, validation_rows: Rows | None) -> Mod
     ------
     TrainingError, TrainingInterrupted, BackboneLoadError, IncompatibleComponentsError
     """
-    check_augmentation(plan.training.augmentation, plan.parts)
+    check_augmentation(plan.training.augmentation, plan.parts.backbone_class, plan.parts.head_class)
     statistics = LabelStatistics(
         names=tuple(str(name) for name in plan.labels.names),
         positives=train_rows.targets.positives,

@@ -24,7 +24,8 @@ from mlclf.augmentation import back_translation
 from mlclf.augmentation.base import Corpus
 from mlclf.augmentation.techniques import make_augmentation
 from mlclf.cli.build import make_classifier
-from mlclf.cli.config import assignment, make_config, merged
+from mlclf.cli.config import assignment, make_config
+from mlclf.cli.merging import merged
 from mlclf.exceptions import IncompatibleComponentsError, OptionsError, TrainingInterrupted
 from mlclf.heads.bce import BceHead, BceOptions
 from mlclf.testing import tiny_tokenizer

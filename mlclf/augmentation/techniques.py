@@ -17,7 +17,7 @@ from mlclf.options import AugmentationOptions
 from mlclf.targets import Targets
 
 # In order of application, each with the number of its random stream, so that a technique draws the same whether others
-# are on or not. No number is 0: NumPy seeds [seed, epoch, 0] as [seed, epoch], which is the stream of the order of rows.
+# are on or not. No number is 0: NumPy seeds [seed, epoch, 0] as [seed, epoch], the stream of the order of rows.
 _ROW_TECHNIQUES: tuple[tuple[int, Callable[[AugmentationOptions, Corpus], RowTechnique | None]], ...] = (
     (1001, BackTranslation.make),
     (1002, WordEdits.make),

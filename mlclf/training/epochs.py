@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
-from mlclf.assembly import Parts
 from mlclf.augmentation.back_translation import find_back_translation
 from mlclf.augmentation.base import Corpus
 from mlclf.augmentation.techniques import Augmentation, make_augmentation
@@ -69,14 +68,14 @@ class AugmentedRows:
         return EncodedDataset(backbone, head, encoded, targets)
 
 
-def check_augmentation(options: AugmentationOptions | None, parts: Parts) -> None:
+def check_augmentation(options: AugmentationOptions | None, backbone: type[Backbone], head: type[Head]) -> None:
     """Refuse augmentation that these components cannot be trained with; nothing is loaded.
 
     Parameters
     ----------
     options : AugmentationOptions or None
-    parts : Parts
-        The components.
+    backbone, head : type
+        Classes of the components.
 
     Raises
     ------
@@ -90,16 +89,16 @@ def check_augmentation(options: AugmentationOptions | None, parts: Parts) -> Non
     if options.back_translation is not None:
         find_back_translation(options.back_translation)
     if options.masking:
-        _refuse_own_encode("backbone", parts.names["backbone"], parts.backbone_class.encode is not Backbone.encode)
-        _refuse_own_encode("head", parts.names["head"], parts.head_class.encode is not Head.encode)
-
-
-def _refuse_own_encode(kind: str, name: str, own: bool) -> None:
-    if own:
-        raise IncompatibleComponentsError(
-            f"{kind.capitalize()} {name!r} turns texts into tokens in a way of its own, such as a prompt around them, "
-            "and AugmentationOptions(masking=...) could hide what it puts there. Use deletion instead."
-        )
+        for kind, component, own in (
+            ("Backbone", backbone, backbone.encode is not Backbone.encode),
+            ("Head", head, head.encode is not Head.encode),
+        ):
+            if own:
+                raise IncompatibleComponentsError(
+                    f"{kind} {component.Options.component!r} turns texts into tokens in a way of its own, such as a "
+                    "prompt around them, and AugmentationOptions(masking=...) could hide what it puts there. Use "
+                    "deletion instead."
+                )
 
 
 def make_epoch_data(
@@ -124,8 +123,9 @@ def make_epoch_data(
     Raises
     ------
     OptionsError, InvalidInputError, IncompatibleComponentsError
-        As of :func:`mlclf.augmentation.techniques.make_augmentation`.
+        As of :func:`check_augmentation` and :func:`mlclf.augmentation.techniques.make_augmentation`.
     """
+    check_augmentation(options, type(original.backbone), type(original.head))
     encoder = original.backbone.encoder
     joint = encoder.max_length + encoder.tokenizer.num_special_tokens_to_add(False)
     corpus = Corpus(
