@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from tokenizers import Tokenizer, models
@@ -24,6 +24,7 @@ from mlclf.exceptions import IncompatibleComponentsError, InvalidInputError, Opt
 from mlclf.targets import Targets
 from mlclf.testing import tiny_texts, tiny_tokenizer
 
+unhurried = settings(deadline=None, max_examples=60)
 shares = st.floats(0.01, 0.95)
 seeds = st.integers(0, 2**32)
 any_text = st.text(max_size=60)
@@ -61,6 +62,7 @@ def words_of(text: str) -> list[str]:
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
+@unhurried
 @given(corpora)
 def test_words_and_gaps_are_the_whole_text(texts: list[str]) -> None:
     split = split_words(texts)
@@ -88,18 +90,21 @@ def test_words_are_found_in_any_script_with_spaces(text: str, words: list[str]) 
     assert words_of(text) == words
 
 
+@unhurried
 @given(corpora, shares, seeds, st.sampled_from(["replacement", "swap", "deletion", "mixing"]))
 def test_a_text_with_content_never_becomes_empty(texts: list[str], share: float, seed: int, technique: str) -> None:
     for before, after in zip(texts, augmented(texts, seed, **{technique: share}), strict=True):
         assert bool(after.strip()) or not before.strip()
 
 
+@unhurried
 @given(corpora, shares, seeds, st.sampled_from(["replacement", "swap", "deletion", "mixing"]))
 def test_seed_and_epoch_decide_everything(texts: list[str], share: float, seed: int, technique: str) -> None:
     options = {technique: share}
     assert augmented(texts, seed, 3, **options) == augmented(texts, seed, 3, **options)
 
 
+@unhurried
 @given(corpora, shares, seeds)
 def test_swapping_keeps_the_words_and_what_stands_between_them(texts: list[str], share: float, seed: int) -> None:
     after = augmented(texts, seed, swap=share)
@@ -108,6 +113,7 @@ def test_swapping_keeps_the_words_and_what_stands_between_them(texts: list[str],
         assert Counter(words_of(old)) == Counter(words_of(new))
 
 
+@unhurried
 @given(corpora, shares, seeds)
 def test_deletion_keeps_the_order_of_what_is_left_and_at_least_one_word(
     texts: list[str], share: float, seed: int
@@ -119,6 +125,7 @@ def test_deletion_keeps_the_order_of_what_is_left_and_at_least_one_word(
         assert len(new) <= len(old)
 
 
+@unhurried
 @given(corpora, shares, seeds)
 def test_replacement_keeps_the_number_of_words_and_what_stands_between_them(
     texts: list[str], share: float, seed: int
@@ -216,6 +223,7 @@ def as_targets(cells: np.ndarray) -> Targets:
     return Targets(csr_array((cells == 1).astype(np.int8)), unknown)
 
 
+@unhurried
 @given(targets_and_pairs())
 def test_the_union_of_labels_is_that_of_three_valued_logic(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     cells, rows, partners = case
@@ -294,6 +302,7 @@ def masked(encoded: EncodedTexts, share: float, span: float = 3.0, seed: int = 0
     return technique.apply(encoded, np.random.default_rng(seed))
 
 
+@unhurried
 @given(corpora, shares, st.floats(1, 8), seeds, st.booleans())
 def test_masking_keeps_lengths_special_tokens_and_one_token_of_each_text(
     texts: list[str], share: float, span: float, seed: int, windows: bool
