@@ -162,7 +162,7 @@ def continued_plan(plan: Plan, model: Model) -> Plan:
                 "changed with TrainingOptions(learning_rate=..., head_learning_rate=...)."
             )
     check_training(model.parts, plan.training)
-    check_augmentation(plan.training.augmentation, model.parts)
+    check_augmentation(plan.training.augmentation, model.parts.backbone_class, model.parts.head_class)
     return replace(plan, parts=model.parts)
 
 
