@@ -224,15 +224,15 @@ def _warning(strategy: str, situation: Situation, refused: Mapping[str, str]) ->
     way_out = "Take a smaller backbone, or a machine with more memory."
     if strategy != "qlora" and "qlora" in refused:
         way_out = f"Strategy 'qlora' would need less, and cannot be used: {refused['qlora']} {way_out}"
-    return f"Training is likely to run out of memory. {_too_large(situation, strategy)} {way_out}"
+    return f"Training is likely to run out of memory: {_too_large(situation, strategy)} {way_out}"
 
 
 def _too_large(situation: Situation, strategy: str) -> str:
     need, memory = cast(float, situation.needs(strategy)), cast(int, situation.memory)
     return (
         f"with {cast(int, situation.n_weights) / 1e6:,.0f} million weights, strategy {strategy!r} needs about "
-        f"{need / GIB:.1f} GiB for weights, gradients and optimizer state, more than {MEMORY_SHARE:.0%} of the "
-        f"{memory / GIB:.1f} GiB present."
+        f"{_amount(need)} for weights, gradients and optimizer state, more than {MEMORY_SHARE:.0%} of the "
+        f"{_amount(memory)} present."
     )
 
 
@@ -242,4 +242,8 @@ def _size(situation: Situation) -> str:
         return "The backbone does not tell its size before it is loaded, so memory was not looked at."
     if situation.memory is None:
         return "The device's memory is not known, so it was not looked at."
-    return f"It needs about {need / GIB:.1f} of {situation.memory / GIB:.1f} GiB, and what a training step computes."
+    return f"It needs about {_amount(need)} of {_amount(situation.memory)}, and what a training step computes."
+
+
+def _amount(n_bytes: float) -> str:
+    return f"{n_bytes / GIB:.1f} GiB" if n_bytes >= GIB else f"{n_bytes / 2**20:.0f} MiB"
