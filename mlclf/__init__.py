@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from mlclf.plugins import register_backbone, register_head, register_strategy
     from mlclf.replay import ReplayOptions
     from mlclf.report import Report
+    from mlclf.strategies.adapter import AdapterOptions
     from mlclf.strategies.auto import AutoOptions
+    from mlclf.strategies.bitfit import BitfitOptions
     from mlclf.strategies.features import FeaturesOptions
     from mlclf.strategies.full import FullOptions
     from mlclf.strategies.head_only import HeadOnlyOptions
+    from mlclf.strategies.ia3 import Ia3Options
     from mlclf.strategies.lora import LoraOptions
     from mlclf.strategies.lora_merging import merge_loras
     from mlclf.strategies.p_tuning import PTuningOptions
@@ -35,13 +38,16 @@ if TYPE_CHECKING:
 # Public names and where they live. They are resolved on first use, so that `import mlclf` brings in neither torch nor
 # scikit-learn.
 _HOMES = {
+    "AdapterOptions": "mlclf.strategies.adapter",
     "AugmentationOptions": "mlclf.options",
     "AutoOptions": "mlclf.strategies.auto",
     "BceOptions": "mlclf.heads.bce",
     "BertOptions": "mlclf.backbones.bert",
+    "BitfitOptions": "mlclf.strategies.bitfit",
     "FeaturesOptions": "mlclf.strategies.features",
     "FullOptions": "mlclf.strategies.full",
     "HeadOnlyOptions": "mlclf.strategies.head_only",
+    "Ia3Options": "mlclf.strategies.ia3",
     "LabelSpace": "mlclf.labels",
     "LlmOptions": "mlclf.backbones.llm",
     "LoraOptions": "mlclf.strategies.lora",
@@ -67,13 +73,16 @@ _HOMES = {
 }
 
 __all__ = [
+    "AdapterOptions",
     "AugmentationOptions",
     "AutoOptions",
     "BceOptions",
     "BertOptions",
+    "BitfitOptions",
     "FeaturesOptions",
     "FullOptions",
     "HeadOnlyOptions",
+    "Ia3Options",
     "LabelSpace",
     "LlmOptions",
     "LoraOptions",

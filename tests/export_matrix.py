@@ -1,7 +1,7 @@
 """Every architecture with every built-in strategy, exported: what the table in docs/onnx.md says.
 
-    python tests/export_matrix.py            # exports all, and writes the table into docs/onnx.md
-    python tests/export_matrix.py qwen3 glm  # exports these anew, and keeps the other rows
+    python tests/export_matrix.py             # exports all, and writes the table into docs/onnx.md
+    python tests/export_matrix.py qwen3 lora  # exports this row and this column anew, and keeps all other cells
 
 Poolings, windows, depths of the head and sides of the padding take turns, so that each meets every architecture.
 """
@@ -17,11 +17,14 @@ from typing import Any, NamedTuple
 from export_kit import BottleneckOptions, fitted
 
 from mlclf import (
+    AdapterOptions,
     BceOptions,
     BertOptions,
+    BitfitOptions,
     FeaturesOptions,
     FullOptions,
     HeadOnlyOptions,
+    Ia3Options,
     LlmOptions,
     LoraOptions,
     PartialOptions,
@@ -64,11 +67,21 @@ STRATEGIES: dict[str, Any] = {
     "lora (DoRA)": LoraOptions(r=4, use_dora=True),
     "lora (PiSSA)": LoraOptions(r=4, init="pissa"),
     "not mergeable": BottleneckOptions(),
+    "adapter": AdapterOptions(kind="parallel"),
+    "bitfit": BitfitOptions(),
+    "ia3": Ia3Options(),
 }
 _POOLINGS = ("mean", "cls", "max", "attention")
 _DECODER_POOLINGS = ("last", "mean", "max", "attention")
 # Layers of ALBERT share their weights: there is no stack to take the last ones of, or to put something into.
 IMPOSSIBLE = {("albert", "partial"), ("albert", "not mergeable")}
+# Architectures without biases.
+IMPOSSIBLE |= {
+    (architecture, "bitfit")
+    for architecture in ("modernbert", "llama", "qwen3", "mistral", "gemma2", "gemma3_text", "phi3")
+}
+# What stays in the graph as operations.
+UNMERGED = ("not mergeable", "adapter")
 
 
 class Cell(NamedTuple):
@@ -143,11 +156,11 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    wanted = sys.argv[1:] or list(ARCHITECTURES)
-    changes = {**read_table(), **{architecture: {} for architecture in wanted}}
+    words = set(sys.argv[1:]) or set(ARCHITECTURES)
+    changes = read_table()
     with tempfile.TemporaryDirectory() as folder:
         for cell in cells():
-            if cell.architecture in wanted:
+            if words & {cell.architecture, cell.strategy}:
                 changes[cell.architecture][cell.strategy] = f"{run(cell, Path(folder)).parity.max_change:.0e}"
                 print(cell, changes[cell.architecture][cell.strategy], flush=True)
     page = PAGE.read_text(encoding="utf-8")

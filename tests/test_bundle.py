@@ -42,6 +42,9 @@ STRATEGIES: list[Any] = [
     "partial",
     "features",
     "lora",
+    "adapter",
+    "bitfit",
+    "ia3",
     LoraOptions(use_dora=True),
     LoraOptions(init="pissa"),
 ]

@@ -169,7 +169,7 @@ def test_too_few_rows_for_validation_are_said_to_be(tiny_bert: Path, caplog: pyt
     np.testing.assert_array_equal(clf.thresholds_.values, 0.5)
 
 
-@pytest.mark.parametrize("strategy", ["full", "head-only", "partial", "features", "lora"])
+@pytest.mark.parametrize("strategy", ["full", "head-only", "partial", "features", "lora", "adapter", "bitfit", "ia3"])
 def test_every_strategy_learns(tiny_bert: Path, strategy: str) -> None:
     options: dict[str, Any] = {"strategy": strategy}
     clf = toy_classifier(tiny_bert, epochs=6, **options)

@@ -5,13 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from export_matrix import ARCHITECTURES, IMPOSSIBLE, STRATEGIES, Cell, cells, read_table, run
+from export_matrix import ARCHITECTURES, IMPOSSIBLE, STRATEGIES, UNMERGED, Cell, cells, read_table, run
 
 from mlclf.plugins.builtins import BUILTINS
 
-# Run always: a merged update, one without a form of plain weights, an architecture with attention of its own, and a
-# causal model.
-FEW = [("bert", "lora (DoRA)"), ("distilbert", "not mergeable"), ("deberta-v2", "partial"), ("qwen3", "lora")]
+# Run always: a merged update, one without a form of plain weights, an architecture with attention of its own, and
+# causal models.
+FEW = [
+    ("bert", "lora (DoRA)"),
+    ("distilbert", "not mergeable"),
+    ("deberta-v2", "partial"),
+    ("qwen3", "lora"),
+    ("phi3", "adapter"),
+]
 
 # Exported by tests/test_strategies_virtual.py, on an encoder and on a causal model.
 ELSEWHERE = {"prefix", "p-tuning-v2", "p-tuning", "prompt-tuning"}
@@ -28,7 +34,7 @@ ELSEWHERE = {"prefix", "p-tuning-v2", "p-tuning", "prompt-tuning"}
 def test_export_agrees(cell: Cell, tmp_path: Path) -> None:
     report = run(cell, tmp_path)
     assert report.parity.max_change < 1e-4
-    assert report.merged == (cell.strategy != "not mergeable")
+    assert report.merged == (cell.strategy not in UNMERGED)
 
 
 def test_every_builtin_strategy_has_a_column() -> None:

@@ -108,7 +108,7 @@ class _Interrupter:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("strategy", ["full", "lora"])
+@pytest.mark.parametrize("strategy", ["full", "lora", "adapter"])
 def test_an_interrupted_run_resumes_to_the_same_weights(
     tiny_bert: Path, tmp_path: Path, number: int, strategy: str
 ) -> None:

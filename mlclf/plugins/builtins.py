@@ -59,6 +59,24 @@ BUILTINS: dict[Kind, tuple[ComponentSpec, ...]] = {
             summary="Low-rank updates of linear layers (LoRA, DoRA, rsLoRA)",
         ),
         ComponentSpec(
+            name="adapter",
+            target="mlclf.strategies.adapter:AdapterStrategy",
+            options="mlclf.strategies.adapter:AdapterOptions",
+            summary="Bottleneck adapters between frozen layers (Houlsby, Pfeiffer, parallel)",
+        ),
+        ComponentSpec(
+            name="bitfit",
+            target="mlclf.strategies.bitfit:BitfitStrategy",
+            options="mlclf.strategies.bitfit:BitfitOptions",
+            summary="Fine-tune the biases",
+        ),
+        ComponentSpec(
+            name="ia3",
+            target="mlclf.strategies.ia3:Ia3Strategy",
+            options="mlclf.strategies.ia3:Ia3Options",
+            summary="Learned factors of keys, values and inner activations",
+        ),
+        ComponentSpec(
             name="prefix",
             target="mlclf.strategies.prefix:PrefixStrategy",
             options="mlclf.strategies.prefix:PrefixOptions",

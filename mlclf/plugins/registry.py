@@ -182,8 +182,8 @@ def component_names(kind: Kind, *, manager: PluginManager | None = None) -> tupl
 
     Examples
     --------
-    >>> component_names("strategy", manager=PluginManager(entry_points=[]))
-    ('full', 'head-only', 'partial', 'features', 'lora', 'prefix', 'p-tuning-v2', 'p-tuning', 'prompt-tuning')
+    >>> component_names("strategy", manager=PluginManager(entry_points=[]))[:5]
+    ('full', 'head-only', 'partial', 'features', 'lora')
     """
     return tuple(spec.name for spec in component_specs(kind, manager=manager))
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlclf.exceptions import IncompatibleComponentsError
 from mlclf.linear_layers import Conv1dAsLinear, is_conv1d, plain_layer
 from mlclf.quantized import QuantizedLinear, dequantize
 from mlclf.strategies.lora_linear import PLAIN, FastLoraLinear
-from mlclf.strategies.lora_peft import BaseTunerLayer, LoraConfig, inject_adapter_in_model
+from mlclf.strategies.lora_peft import LoraConfig, LoraLayer, inject_adapter_in_model
 from mlclf.strategies.lora_residual import ResidualLinear
 
 _ADAPTER = "default"
@@ -30,6 +31,11 @@ def inject(model: nn.Module, names: Sequence[str], config: LoraConfig, *, takes_
         Everything but the names.
     takes_from_base : bool
         Whether the initialisation takes the start of an update out of the base weight.
+
+    Raises
+    ------
+    IncompatibleComponentsError
+        If peft left a layer out, as it does with those that another of its methods has adapted.
     """
     for name in names:
         if is_conv1d(layer := model.get_submodule(name)):
@@ -40,6 +46,11 @@ def inject(model: nn.Module, names: Sequence[str], config: LoraConfig, *, takes_
     if all(type(linear) in PLAIN or isinstance(linear, QuantizedLinear) for linear in linears):
         config._register_custom_module({nn.Linear: FastLoraLinear})
     inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    if left_out := sorted(set(names) - set(adapted(model))):
+        raise IncompatibleComponentsError(
+            f"Layer {left_out[0]!r} and {len(left_out) - 1} others got no low-rank update, because another strategy "
+            "has adapted their weights already. Put 'lora' before it: strategy=['lora', 'ia3']."
+        )
     for parameter in model.parameters():
         if parameter.requires_grad:  # what learns is float32 over any base: peft takes the type of the base
             parameter.data = parameter.data.float()
@@ -63,8 +74,8 @@ def _residual(layer: Any, weight: Tensor) -> ResidualLinear:
 
 
 def adapted(model: nn.Module) -> dict[str, Any]:
-    """Return peft's layers in a model by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+    """Return the layers with a low-rank update in a model by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
 
 
 def residuals(model: nn.Module) -> dict[str, ResidualLinear]:

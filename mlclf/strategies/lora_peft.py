@@ -12,10 +12,21 @@ _logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
 _level = _logger.level
 _logger.setLevel(logging.ERROR)
 try:
-    from peft import LoraConfig, LoraModel, inject_adapter_in_model
+    from peft import IA3Config, LoraConfig, LoraModel, inject_adapter_in_model
+    from peft.tuners.ia3 import IA3Layer
     from peft.tuners.lora.layer import Linear as PeftLoraLinear
+    from peft.tuners.lora.layer import LoraLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
 finally:
     _logger.setLevel(_level)
 
-__all__ = ["BaseTunerLayer", "LoraConfig", "LoraModel", "PeftLoraLinear", "inject_adapter_in_model"]
+__all__ = [
+    "BaseTunerLayer",
+    "IA3Config",
+    "IA3Layer",
+    "LoraConfig",
+    "LoraLayer",
+    "LoraModel",
+    "PeftLoraLinear",
+    "inject_adapter_in_model",
+]
