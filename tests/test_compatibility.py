@@ -142,6 +142,7 @@ WITH_BCE = [cell for cell in ALLOWED if cell.head == "bce"]
 def test_what_learns_gets_a_gradient_and_changes_the_output(cell: Cell, models: dict[str, Options]) -> None:
     backbone, strategy = adapted(cell, models)
     learning = {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
+    start = {name: parameter.detach().clone() for name, parameter in learning.items()}
     batch = example(backbone)
     backbone.eval()
     with torch.no_grad():
@@ -152,7 +153,9 @@ def test_what_learns_gets_a_gradient_and_changes_the_output(cell: Cell, models: 
     if not learning:
         return
     strategy.set_train_mode(backbone)
-    for seed in range(8):  # a narrow bottleneck may be switched off by one draw for all tokens
+    for seed in range(8):  # one draw may switch a narrow bottleneck off for all tokens
+        for name, parameter in learning.items():
+            parameter.data.copy_(start[name])
         disturb(backbone, seed)  # type: ignore[arg-type]
         output = backbone(batch).pooled
         (output * torch.randn_like(output)).sum().backward()
