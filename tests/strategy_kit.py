@@ -35,20 +35,21 @@ def folder_of(architecture: str) -> Path:
 
 
 @lru_cache
-def _loaded(architecture: str, pooling: Any) -> PretrainedBackbone:
+def _loaded(architecture: str, pooling: Any, quantising: Options | None) -> PretrainedBackbone:
     model = str(folder_of(architecture))
     backbone: PretrainedBackbone = (
         LlmBackbone(LlmOptions(model=model, max_length=32, pooling=pooling))
         if architecture in get_args(DecoderArchitecture)
         else BertBackbone(BertOptions(model=model, max_length=32, pooling=pooling))
     )
-    backbone.load(LoadRequest())
+    backbone.load(LoadRequest() if quantising is None else strategy_of(quantising).load_request())
     return backbone
 
 
-def load(architecture: str = "bert", pooling: str = "mean") -> PretrainedBackbone:
-    """Return a backbone as it is right after loading."""
-    return copy.deepcopy(_loaded(architecture, pooling))
+def load(architecture: str = "bert", pooling: str = "mean", *, of: Options | None = None) -> PretrainedBackbone:
+    """Return a backbone as it is right after loading, as a strategy with some options asks for it."""
+    quantised = of is not None and strategy_of(of).load_request().quantization is not None
+    return copy.deepcopy(_loaded(architecture, pooling, of if quantised else None))
 
 
 def strategy_of(options: Options) -> Strategy:
@@ -61,7 +62,7 @@ def strategy_of(options: Options) -> Strategy:
 
 def adapted(options: Options, architecture: str = "bert", *, seed: int = 0) -> tuple[PretrainedBackbone, Strategy]:
     """Return a backbone that a strategy has adapted."""
-    backbone, strategy = load(architecture), strategy_of(options)
+    backbone, strategy = load(architecture, of=options), strategy_of(options)
     torch.manual_seed(seed)
     strategy.check(backbone)
     strategy.adapt(backbone)

@@ -23,6 +23,7 @@ from torch import nn
 
 from mlclf.exceptions import BundleDamagedError, IncompatibleComponentsError, NotMergeableError, OptionsError
 from mlclf.interfaces import Strategy
+from mlclf.linear_layers import features, is_linear
 from mlclf.options import Options
 from mlclf.strategies.adapter import AdapterOptions
 from mlclf.strategies.bitfit import BitfitOptions
@@ -31,7 +32,9 @@ from mlclf.strategies.full import FullOptions
 from mlclf.strategies.head_only import HeadOnlyOptions
 from mlclf.strategies.ia3 import Ia3Options
 from mlclf.strategies.lora import LoraOptions
+from mlclf.strategies.lora_options import LowRankOptions
 from mlclf.strategies.partial import PartialOptions
+from mlclf.strategies.qlora import QloraOptions
 
 LORA = LoraOptions(r=4)
 UPPER_LORA = LoraOptions(r=4, layers=1)
@@ -39,6 +42,8 @@ ADAPTER = AdapterOptions(reduction=4)
 UPPER_ADAPTER = AdapterOptions(reduction=4, layers=1, kind="parallel")
 IA3 = Ia3Options()
 UPPER_IA3 = Ia3Options(layers=1)
+QLORA = QloraOptions(r=4)
+UPPER_QLORA = QloraOptions(r=4, layers=1, bits=8)
 TRAINING: list[Options] = [
     FullOptions(),
     FullOptions(layer_decay=0.9),
@@ -46,6 +51,8 @@ TRAINING: list[Options] = [
     PartialOptions(last_layers=N_LAYERS),
     LORA,
     UPPER_LORA,
+    QLORA,
+    UPPER_QLORA,
     LoraOptions(r=4, init="pissa"),
     LoraOptions(r=4, init="olora", use_rslora=True),
     LoraOptions(r=4, init="orthogonal"),
@@ -64,11 +71,13 @@ ALL = [*TRAINING, *FROZEN]
 EVERYWHERE = [ADAPTER, UPPER_ADAPTER, BitfitOptions(), IA3, UPPER_IA3]
 ENCODERS_ALL = [FullOptions(), TRAINING[2], LORA, UPPER_LORA, *EVERYWHERE]
 WITHOUT_BIASES = ("modernbert", "llama", "qwen3", "gemma", "phi3")
-UPPER = [UPPER_LORA, UPPER_ADAPTER, UPPER_IA3]
+UPPER = [UPPER_LORA, UPPER_QLORA, UPPER_ADAPTER, UPPER_IA3]
 
 
 def architectures(options: Options) -> tuple[str, ...]:
     """Return where a strategy is tried."""
+    if options in (QLORA, UPPER_QLORA):
+        return ("bert", "gpt2", "llama")
     encoders = LAYERED if options in ENCODERS_ALL else ("bert",)
     tried = (*encoders, *DECODERS) if options in EVERYWHERE else encoders
     return tuple(a for a in tried if not (isinstance(options, BitfitOptions) and a in WITHOUT_BIASES))
@@ -101,12 +110,12 @@ def declared(options: Options, architecture: str) -> int:
     if isinstance(options, PartialOptions):
         lower = {id(p) for p in backbone.lower_parameters(N_LAYERS - options.last_layers)}
         return sum(p.numel() for p in used.values() if id(p) not in lower)
-    if isinstance(options, LoraOptions):
+    if isinstance(options, LowRankOptions):
         upper = backbone.layers() if options.layers == "all" else backbone.layers()[-1:]
-        linear = [(n, m) for layer in upper for n, m in layer.named_modules() if isinstance(m, nn.Linear)]
+        linear = [(n, m) for layer in upper for n, m in layer.named_modules() if is_linear(m)]
         if options.targets == "attention":
             linear = [(n, m) for n, m in linear if "att" in n]
-        return sum(options.r * (m.in_features + m.out_features) + options.use_dora * m.out_features for _, m in linear)
+        return sum(options.r * sum(features(m)) + options.use_dora * features(m)[1] for _, m in linear)
     if isinstance(options, BitfitOptions):
         return sum(p.numel() for name, p in used.items() if name.endswith("bias"))
     if isinstance(options, AdapterOptions):
@@ -162,7 +171,7 @@ def test_what_learns_takes_part_in_the_output(options: Options, architecture: st
 @every_case
 def test_a_strategy_starts_at_the_pretrained_model(options: Options, architecture: str) -> None:
     backbone, _ = adapted(options, architecture)
-    torch.testing.assert_close(states(backbone), states(load(architecture)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(states(backbone), states(load(architecture, of=options)), rtol=1e-5, atol=1e-5)
 
 
 @every_case
@@ -198,7 +207,7 @@ def test_detaching_gives_back_the_loaded_model_bit_for_bit(options: Options, arc
     backbone, strategy = adapted(options, architecture)
     disturb(backbone)
     strategy.detach(backbone)
-    pristine = load(architecture)
+    pristine = load(architecture, of=options)
     assert same(weights(backbone), weights(pristine))
     assert torch.equal(states(backbone), states(pristine))
     assert [type(module) for module in backbone.model.modules()] == [type(m) for m in pristine.model.modules()]

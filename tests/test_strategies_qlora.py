@@ -329,6 +329,18 @@ def test_the_original_base_is_evaluated_and_its_thresholds_are_tuned_again(
     assert exported.manifest_.metrics != clf.validation_report_
 
 
+def test_in_a_chain_the_original_base_takes_all_parts(folders: dict[str, Path], tmp_path: Path) -> None:
+    from mlclf.onnx.original import with_original_weights
+
+    rows = toy_rows()
+    clf = toy_classifier(folders["bert"], ["qlora", "adapter"], epochs=1, training=FAST).fit(*rows)
+    clf.save(tmp_path / "model")
+    expected = clf.predict_proba(rows[0])
+    again = MultiLabelClassifier.load(tmp_path / "model", device="cpu")
+    np.testing.assert_allclose(again.predict_proba(rows[0]), expected, rtol=0, atol=1e-6)
+    assert np.abs(with_original_weights(clf.model_).probabilities(rows[0]) - expected).max() < 0.1
+
+
 def test_without_bitsandbytes_the_error_names_the_extra(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,9 +91,11 @@ def with_original_weights(model: Model) -> Model:
     """
     fitted, parts = model.network.backbone, model.parts
     backbone, strategy = parts.backbone_class(parts.backbone), parts.strategy_class(parts.strategy)
-    backbone.load(replace(strategy.load_request(), quantization=None))
+    vocabulary = parts.head_capabilities.vocabulary
+    backbone.load(replace(strategy.load_request(), quantization=None, vocabulary=vocabulary))
     _check_same(model, backbone.source().sha256, backbone.source().revision)
     strategy.adapt(backbone)
+    strategy.finish(backbone)
     with torch.no_grad():
         strategy.load_state(backbone, strategy.state(fitted))
     backbone.pooling = copy.deepcopy(fitted.pooling)
