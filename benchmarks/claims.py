@@ -80,7 +80,7 @@ def main() -> None:
                     "seed": seed, "data": str(options.data), "rows": options.rows, "epochs": options.epochs,
                     "parameters": parameters,
                 }  # fmt: skip
-                results[name].append(run_kept(__file__, job, f"{table}-{seed}", options.keep, threads=1))
+                results[name].append(run_kept(__file__, job, f"claims-{seed}", options.keep, threads=1))
                 print(name, json.dumps(results[name][-1]), file=sys.stderr, flush=True)
         {"cost": report_cost, "repair": report_repair}[table](options, results)
 
