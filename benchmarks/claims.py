@@ -37,7 +37,6 @@ COST: dict[str, dict[str, Any]] = {
     "LoRA, queries and values, r 8": {"strategy": "lora", "strategy__r": 8, "strategy__targets": "qv"},
     "LoRA, upper 3 of 6 layers": {"strategy": "lora", "strategy__layers": 3},
     "LoRA, upper 2 of 6 layers": {"strategy": "lora", "strategy__layers": 2},
-    "LoRA, bf16 base": {"strategy": "lora", "backbone__dtype": "bfloat16"},
     "QLoRA, nf4 base": {"strategy": "qlora"},
     "adapter, Pfeiffer": {"strategy": "adapter", "strategy__kind": "pfeiffer"},
     "adapter, Houlsby": {"strategy": "adapter", "strategy__kind": "houlsby"},
@@ -130,7 +129,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     clf.set_params(**job["parameters"]).fit(*train)
     seconds = time.process_time() - start
     found = figures(clf.predict_proba(dev[0]), dev[1], clf.predict_proba(test[0]), test[1], clf.model_.labels)
-    return {**job, "data": folder.name, **found, **_sizes(clf.model_), "seconds": seconds, "memory": peak_memory(),
+    return {**job, "data": folder.name, **found, **sizes(clf.model_), "seconds": seconds, "memory": peak_memory(),
             "precision": clf.history_.precision, "cached_layers": clf.history_.cached_layers}  # fmt: skip
 
 
@@ -143,7 +142,7 @@ def _import_libraries() -> None:
     assert all((mlclf_minilm, peft, transformers.BertModel))
 
 
-def _sizes(model: Any) -> dict[str, int]:
+def sizes(model: Any) -> dict[str, int]:
     """Return parameters and bytes of the backbone: what learns, what is saved of it, and the state of training."""
     backbone = model.network.backbone.model
     learning = [p for p in backbone.parameters() if p.requires_grad]

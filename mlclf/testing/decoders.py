@@ -48,13 +48,60 @@ def tiny_decoder(
     ...     sorted(path.name for path in tiny_decoder("llama", folder).iterdir())
     ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json']
     """
+    tokenizer = _tokenizer()
+    return _write(architecture, _sizes(architecture, tokenizer, layers, hidden), tokenizer, Path(folder), seed)
+
+
+def random_llama(
+    folder: str | Path, *, hidden: int, feed_forward: int, layers: int, heads: int, kv_heads: int, seed: int = 0
+) -> Path:
+    """Write a Llama with random weights in a size of choice: for measuring cost, which does not depend on weights.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder to write into; created where it is absent.
+    hidden, feed_forward : int
+        Sizes of a token state and of the feed-forward layer.
+    layers, heads, kv_heads : int
+        Number of layers, of attention heads, and of heads of keys and values.
+    seed : int
+        Seed of the weights.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = random_llama(folder, hidden=32, feed_forward=64, layers=1, heads=4, kv_heads=2)
+    ...     (path / "model.safetensors").is_file()
+    True
+    """
+    tokenizer = _tokenizer()
+    sizes = {
+        **_special_ids(tokenizer),
+        "hidden_size": hidden,
+        "intermediate_size": feed_forward,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": 2048,
+    }
+    return _write("llama", sizes, tokenizer, Path(folder), seed)
+
+
+def _write(
+    architecture: DecoderArchitecture, sizes: dict[str, Any], tokenizer: Tokenizer, folder: Path, seed: int
+) -> Path:
     import torch
     from safetensors.torch import save_file
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-    folder = Path(folder)
-    tokenizer = _tokenizer()
-    config = CONFIG_MAPPING[architecture](**_sizes(architecture, tokenizer, layers, hidden))
+    config = CONFIG_MAPPING[architecture](**sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
@@ -70,6 +117,15 @@ def tiny_decoder(
     return folder
 
 
+def _special_ids(tokenizer: Tokenizer) -> dict[str, Any]:
+    return {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "pad_token_id": tokenizer.token_to_id("<pad>"),
+        "bos_token_id": tokenizer.token_to_id("<s>"),
+        "eos_token_id": tokenizer.token_to_id("</s>"),
+    }
+
+
 def _tokenizer() -> Tokenizer:
     tokenizer = tiny_tokenizer("bpe")
     first = ("<s>", tokenizer.token_to_id("<s>"))
@@ -81,12 +137,7 @@ def _tokenizer() -> Tokenizer:
 
 def _sizes(architecture: str, tokenizer: Tokenizer, layers: int, hidden: int) -> dict[str, Any]:
     """Return the configuration of a small model, by the names that its architecture uses."""
-    common = {
-        "vocab_size": tokenizer.get_vocab_size(),
-        "pad_token_id": tokenizer.token_to_id("<pad>"),
-        "bos_token_id": tokenizer.token_to_id("<s>"),
-        "eos_token_id": tokenizer.token_to_id("</s>"),
-    }
+    common = _special_ids(tokenizer)
     if architecture == "gpt2":
         return {**common, "n_embd": hidden, "n_layer": layers, "n_head": 4, "n_positions": 64}
     shape = {
