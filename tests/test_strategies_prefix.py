@@ -20,6 +20,7 @@ from mlclf.backbones.pretrained import PretrainedBackbone
 from mlclf.exceptions import IncompatibleComponentsError, OptionsError
 from mlclf.interfaces import LoadRequest
 from mlclf.options import Options
+from mlclf.strategies.p_tuning_v2 import PTuningV2Strategy
 from mlclf.strategies.prefix import PrefixStrategy
 from mlclf.strategies.prefix_attention import CHILD, NAMES
 from mlclf.strategies.prefix_bank import ComputedPrefix, Prefix, prefixes
@@ -167,6 +168,11 @@ def test_attention_without_the_interface_is_refused(options: Options, architectu
     with pytest.raises(IncompatibleComponentsError):
         PrefixStrategy(PREFIX).check(backbone)
     assert backbone.model.config._attn_implementation == before
+
+
+def test_rates_are_those_that_were_tuned() -> None:
+    rates = [(s.learning_rates.backbone, s.learning_rates.head) for s in (PrefixStrategy, PTuningV2Strategy)]
+    assert rates == [(1e-3, 5e-3), (1e-2, 5e-3)]
 
 
 def test_two_strategies_with_prefixes_do_not_go_together() -> None:

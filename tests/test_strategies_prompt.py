@@ -139,6 +139,11 @@ def test_left_padding_is_refused_before_anything_is_loaded(strategy: str) -> Non
         resolve_parts(LlmOptions(padding_side="left"), strategy, "bce")
 
 
+def test_rates_are_those_that_were_tuned() -> None:
+    rates = [(s.learning_rates.backbone, s.learning_rates.head) for s in (PromptTuningStrategy, PTuningStrategy)]
+    assert rates == [(5e-2, 5e-3), (1e-3, 5e-3)]
+
+
 def test_a_second_prompt_is_refused() -> None:
     backbone, _ = adapted(DIRECT)
     with pytest.raises(IncompatibleComponentsError, match="has virtual tokens already"):

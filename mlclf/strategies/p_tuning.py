@@ -125,7 +125,7 @@ class PTuningStrategy(PromptBase):
         detachable=True,
         chains=True,
     )
-    typical_use = "as prompt-tuning, where that is too slow to learn"
+    typical_use = "the smallest saved models, with tokens that depend on each other"
     latency = "that of texts n_tokens longer"
     learning_rates = LearningRates(backbone=1e-3, head=5e-3)
     options: PTuningOptions

@@ -13,8 +13,6 @@ from mlclf.strategies.prefix_attention import AttentionCall
 from mlclf.strategies.prefix_bank import AnyPrefix, Prefix
 from mlclf.strategies.prefix_base import PrefixBase, PrefixBaseOptions
 
-_INITIAL_STD = 0.02
-
 
 class PTuningV2Options(PrefixBaseOptions):
     """Options of the strategy ``p-tuning-v2``.
@@ -69,16 +67,18 @@ class PTuningV2Strategy(PrefixBase):
         detachable=True,
         chains=True,
     )
-    typical_use = "very small saved models, with a thousandth of the weights to train"
+    typical_use = "very small saved models, and little memory for training"
     latency = "a few per cent"
     learning_rates = LearningRates(backbone=1e-2, head=5e-3)
     options: PTuningV2Options
 
     def make(self, backbone: Backbone, calls: Sequence[AttentionCall]) -> list[AnyPrefix]:
-        """Return prefixes of small random numbers."""
+        """Return prefixes of random numbers."""
         return [self._random(call) for call in calls]
 
     def _random(self, call: AttentionCall) -> Prefix:
+        # At a deviation of 1, the size of real keys and values. From 0.02, MiniLM learned more slowly on 2,000 rows of
+        # GoEmotions: after five epochs a mean average precision of .380 on the dev split, instead of .411 (one seed).
         key = torch.randn(call.n_heads, self.options.n_tokens, call.key_size)
         value = torch.randn(call.n_heads, self.options.n_tokens, call.value_size)
-        return Prefix(key * _INITIAL_STD, value * _INITIAL_STD)
+        return Prefix(key, value)

@@ -41,7 +41,7 @@ class PromptTuningOptions(PromptBaseOptions):
 class PromptTuningStrategy(PromptBase):
     """Prompt tuning: the backbone is frozen, and reads learned virtual tokens with each text.
 
-    The fewest weights of all strategies that change the backbone, and the slowest to learn.
+    The fewest weights of all strategies that change what the backbone does, and slow to learn.
 
     Parameters
     ----------
