@@ -63,7 +63,7 @@ class MultiLabelClassifier(UpdateMixin, PredictionMixin, ClassifierMixin, Nested
         number for all labels; or given ones.
     calibration : {"platt"} or None
         Whether probabilities are calibrated a label on the validation rows.
-    replay : float, ReplayOptions or None, default=0.2
+    replay : float, ReplayOptions or None, default=0.5
         Share of the rows that is kept in memory, so that :meth:`partial_fit` does not forget; None keeps none.
     device : str or None
         ``"cpu"``, ``"cuda"``, ...; None takes a GPU where there is one.

@@ -40,7 +40,7 @@ def on_tiny(strategy: str, folder: Path, **changes: Any) -> MultiLabelClassifier
 
 @pytest.fixture(scope="module")
 def base(tiny_bert: Path) -> MultiLabelClassifier:
-    return toy_classifier(tiny_bert, "lora", epochs=2, validation=0.25).fit(*OLD)
+    return toy_classifier(tiny_bert, "lora", epochs=2, validation=0.25, replay=0.2).fit(*OLD)
 
 
 @pytest.fixture
@@ -172,8 +172,8 @@ def test_a_smaller_share_replays_less_of_what_was_kept(fitted: MultiLabelClassif
 
 
 def test_thresholds_and_calibration_are_tuned_again(tiny_bert: Path) -> None:
-    clf = toy_classifier(tiny_bert, "lora", epochs=1, validation=0.25, calibration="platt").fit(*OLD)
-    before, calibrator = clf.thresholds_, clf.model_.calibrator
+    clf = toy_classifier(tiny_bert, "lora", epochs=1, validation=0.25, calibration="platt", replay=0.2)
+    before, calibrator = clf.fit(*OLD).thresholds_, clf.model_.calibrator
     clf.partial_fit(*NEW)
     assert clf.thresholds_.rule == "per-label"
     assert clf.thresholds_ != before
@@ -304,7 +304,7 @@ def test_a_checkpoint_of_another_start_or_other_kept_rows_is_refused(
 def test_a_loaded_model_goes_on_as_the_one_that_was_saved(base: MultiLabelClassifier, tmp_path: Path) -> None:
     base.save(tmp_path / "m", include_replay=True)
     loaded = MultiLabelClassifier.load(tmp_path / "m", device="cpu")
-    loaded.set_params(verbose=0, validation=0.25, random_state=0).partial_fit(*NEW)
+    loaded.set_params(verbose=0, validation=0.25, random_state=0, replay=0.2).partial_fit(*NEW)
     here = copy.deepcopy(base).partial_fit(*NEW)
     np.testing.assert_array_equal(loaded.predict_proba(TEST[0]), here.predict_proba(TEST[0]))
     assert loaded.thresholds_ == here.thresholds_

@@ -158,7 +158,7 @@ def test_a_share_outside_its_range_is_refused(wrong: Any) -> None:
 
 
 def test_texts_are_saved_only_on_request(tiny_bert: Path, tmp_path: Path) -> None:
-    clf = toy_classifier(tiny_bert, "lora", epochs=1, validation=0.2).fit(*toy_rows(64))
+    clf = toy_classifier(tiny_bert, "lora", epochs=1, validation=0.2, replay=0.2).fit(*toy_rows(64))
     kept = clf.model_.replay
     assert kept is not None
     assert (len(kept.training.rows), len(kept.validation.rows)) == (11, 3)
