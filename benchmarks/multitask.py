@@ -141,9 +141,9 @@ def composed(job: dict[str, Any], models: Path) -> Any:
     if job["fit"] == "joint":
         return "lora"
     if job["fit"] == "fusion":
-        from mlclf import FusionOptions
+        from mlclf import fuse_adapters
 
-        return FusionOptions(sources=tuple(str(models / "adapters" / half) for half in HALVES))
+        return fuse_adapters([models / "adapters" / half for half in HALVES])
     from mlclf import merge_loras
 
     return merge_loras([models / "separate" / half for half in HALVES], [0.5, 0.5], job["fit"].split()[1])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlclf.replay import ReplayOptions
     from mlclf.report import Report
     from mlclf.strategies.adapter import AdapterOptions
+    from mlclf.strategies.adapter_sources import fuse_adapters, stack_adapters
     from mlclf.strategies.auto import AutoOptions
     from mlclf.strategies.bitfit import BitfitOptions
     from mlclf.strategies.features import FeaturesOptions
@@ -65,10 +66,12 @@ _HOMES = {
     "Thresholds": "mlclf.thresholds",
     "TrainingOptions": "mlclf.options",
     "register_back_translation": "mlclf.augmentation",
+    "fuse_adapters": "mlclf.strategies.adapter_sources",
     "merge_loras": "mlclf.strategies.lora_merging",
     "register_backbone": "mlclf.plugins",
     "register_head": "mlclf.plugins",
     "register_strategy": "mlclf.plugins",
+    "stack_adapters": "mlclf.strategies.adapter_sources",
     "to_indicator": "mlclf.labels",
 }
 
@@ -100,11 +103,13 @@ __all__ = [
     "Thresholds",
     "TrainingOptions",
     "__version__",
+    "fuse_adapters",
     "merge_loras",
     "register_back_translation",
     "register_backbone",
     "register_head",
     "register_strategy",
+    "stack_adapters",
     "to_indicator",
 ]
 

@@ -40,7 +40,7 @@ def check_shares(parts: Parts) -> None:
     if not strategy.capabilities.shares:
         raise IncompatibleComponentsError(
             f"Strategy {parts.names['strategy']!r} ({parts.strategy!r}) changes the weights that tasks share, or more "
-            "than the outputs of single modules. Use strategy='lora' with init='default', 'head-only' or 'features'."
+            "than the outputs of single modules. Use strategy='lora' with init='default', 'adapter' or 'head-only'."
         )
     if strategy.load_request() != LoadRequest():
         raise IncompatibleComponentsError(
@@ -80,7 +80,7 @@ def adopted(model: Model, shared: Backbone, device: torch.device) -> Model:
         strategy.adapt(backbone)
         strategy.finish(backbone)
     state = model.strategy.state(old.backbone)
-    _check_same_weights(model, backbone, other_names=set(strategy.state(backbone)))
+    _check_same_weights(model, backbone, other_names=set(state))
     head = copy.deepcopy(old.head)
     with torch.no_grad():
         backbone.to(device)

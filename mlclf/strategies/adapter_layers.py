@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from mlclf.interfaces import RowUpdate
 
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
@@ -221,3 +224,24 @@ def remove_adapters(model: nn.Module) -> None:
     for name, module in reversed(list(model.named_modules())):
         if isinstance(module, AdaptedLayer | TappedLayer):
             model.set_submodule(name, module.base_layer)
+
+
+def row_updates(model: nn.Module) -> dict[str, RowUpdate]:
+    """Return by name of the linear layer what adapters do, given its input and plain output for some rows."""
+    updates: dict[str, RowUpdate] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, TappedLayer):
+            updates[name] = partial(_tapped, module)
+        elif isinstance(module, AdaptedLayer):
+            updates[name] = partial(_added, module)
+    return updates
+
+
+def _tapped(layer: TappedLayer, states: Tensor, output: Tensor) -> Tensor:
+    layer.relay.put(states)
+    return output
+
+
+def _added(layer: AdaptedLayer, states: Tensor, output: Tensor) -> Tensor:
+    added: Tensor = layer.adapter(layer.read(output))
+    return output + added.to(output.dtype)
