@@ -266,3 +266,14 @@ def test_a_fully_tuned_or_unfitted_model_is_refused(mt: MultiTaskClassifier, fol
         mt.add_task("unfitted", toy_classifier(folder))
     with pytest.raises(InvalidInputError, match="leave Y out"):
         mt.add_task("both", toy_classifier(folder), TOPICS)
+
+
+def test_what_a_task_is_taught_further_is_not_the_tasks_until_it_is_added_again(encoder: BertOptions) -> None:
+    mt = make(encoder).add_task("topics", TEXTS, TOPICS).add_task("length", TEXTS, LENGTHS)
+    before = {name: mt.predict_proba(NEW, task=name) for name in mt.tasks}
+    clf = mt.task("topics").partial_fit(TEXTS[:16], TOPICS[:16])
+    for name, expected in before.items():
+        np.testing.assert_array_equal(mt.predict_proba(NEW, task=name), expected)
+    mt.remove_task("topics").add_task("topics", clf)
+    np.testing.assert_array_equal(mt.predict_proba(NEW, task="topics"), clf.predict_proba(NEW))
+    np.testing.assert_array_equal(mt.predict_proba(NEW, task="length"), before["length"])

@@ -20,8 +20,6 @@ from mlclf.strategies.rates import RateOptions
 
 # He et al. (2022), section 4.5: a parallel adapter gains from a scale, and 4 was theirs.
 _PARALLEL_SCALE = 4.0
-
-
 # The paper's rate of fusion layers (section 4.2), whose matrices are as wide as the states; the head's is that of all
 # strategies that train the backbone.
 _FUSION_RATES = LearningRates(backbone=5e-5, head=5e-3)

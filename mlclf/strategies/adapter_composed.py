@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +34,12 @@ class ComposedAdapter(nn.Module):
         self.sources = nn.ModuleList()
         self._activation, self._scale = activation, scale
 
-    def take_sources(self, tensors: list[Mapping[str, Tensor]]) -> None:
+    def take_sources(self, tensors: Sequence[Mapping[str, Tensor]]) -> None:
         """Put frozen adapters in.
 
         Parameters
         ----------
-        tensors : list of mapping of str to Tensor
+        tensors : sequence of mapping of str to Tensor
             ``down.weight``, ``down.bias``, ``up.weight`` and ``up.bias`` of each; their shapes are those of the
             adapters.
         """
@@ -151,4 +151,6 @@ class FusedAdapter(ComposedAdapter):
     def distance(self) -> Tensor:
         """Return the squared distance of the value matrix from the identity."""
         weight = self.value.weight
-        return (weight - torch.eye(len(weight), device=weight.device, dtype=weight.dtype)).square().sum()
+        identity = torch.eye(len(weight), device=weight.device, dtype=weight.dtype)
+        distance: Tensor = (weight - identity).square().sum()
+        return distance
