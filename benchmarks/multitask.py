@@ -65,7 +65,7 @@ def measure(options: argparse.Namespace, keep: Path) -> None:
 
 def fit_table(options: argparse.Namespace, runs: list[dict[str, Any]]) -> str:
     """Return the table of fits."""
-    header = ["fit", "seeds", "mAP A", "mAP B", "learns", "seconds of fitting"]
+    header = ["fit", "seeds", "mAP A", "mAP B", "learns", "processor seconds of fitting"]
     rows = []
     for name in options.fits:
         own = [run for run in runs if run.get("fit") == name]
@@ -77,7 +77,7 @@ def fit_table(options: argparse.Namespace, runs: list[dict[str, Any]]) -> str:
 
 def serving_table(options: argparse.Namespace, runs: list[dict[str, Any]]) -> str:
     """Return the table of what serving both halves takes."""
-    header = ["serving A and B", "memory over the libraries, MiB", f"seconds for {options.test_rows:,} texts"]
+    header = ["serving A and B", "memory over the libraries, MiB", f"processor seconds for {options.test_rows:,} texts"]
     own = [run for run in runs if "serve" in run]
     rows = [[run["serve"], f"{run['memory']:.0f}", f"{run['seconds']:.1f}"] for run in own]
     return markdown_table(header, rows)
@@ -99,7 +99,7 @@ def fit(job: dict[str, Any]) -> dict[str, Any]:
     halves, models = split_labels(job["data"]), Path(job["models"])
     texts, labels = read_split(Path(job["data"]), "train", job["rows"])
     rows = {half: (texts, only(labels, names)) for half, names in halves.items()}
-    start = time.perf_counter()
+    start = time.process_time()
     if job["fit"] in ("separate", "adapters"):
         fitted = {half: classifier(job, halves[half], single(job)).fit(*rows[half]) for half in HALVES}
     elif job["fit"] == "multitask":
@@ -107,7 +107,7 @@ def fit(job: dict[str, Any]) -> dict[str, Any]:
     else:
         both = classifier(job, halves["a"] + halves["b"], composed(job, models)).fit(texts, labels)
         fitted = dict.fromkeys(HALVES, both)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     if job["fit"] in ("separate", "adapters"):
         for half, model in fitted.items():
             model.save(models / job["fit"] / half)
@@ -189,14 +189,14 @@ def serve(job: dict[str, Any]) -> dict[str, Any]:
     texts, _ = read_split(Path(job["data"]), "test", job["test_rows"])
     if job["serve"] == "multitask":
         loaded = MultiTaskClassifier.load(models / "multitask", device="cpu")
-        held, start = resident_memory() - before, time.perf_counter()
+        held, start = resident_memory() - before, time.process_time()
         loaded.predict_all(texts)
     else:
         several = [MultiLabelClassifier.load(models / "separate" / half, device="cpu") for half in HALVES]
-        held, start = resident_memory() - before, time.perf_counter()
+        held, start = resident_memory() - before, time.process_time()
         for model in several:
             model.predict_labels(texts)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     return {**job, "data": Path(job["data"]).name, "seconds": seconds, "memory": held, "peak": peak_memory()}
 
 

@@ -150,7 +150,7 @@ class FusedAdapter(ComposedAdapter):
 
     def distance(self) -> Tensor:
         """Return the squared distance of the value matrix from the identity."""
-        weight = self.value.weight
+        weight: Tensor = self.value.weight
         identity = torch.eye(len(weight), device=weight.device, dtype=weight.dtype)
         distance: Tensor = (weight - identity).square().sum()
         return distance
