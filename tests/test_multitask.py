@@ -268,12 +268,26 @@ def test_a_fully_tuned_or_unfitted_model_is_refused(mt: MultiTaskClassifier, fol
         mt.add_task("both", toy_classifier(folder), TOPICS)
 
 
-def test_what_a_task_is_taught_further_is_not_the_tasks_until_it_is_added_again(encoder: BertOptions) -> None:
+def test_what_a_task_is_taught_further_is_the_tasks_and_no_other_one_changes(encoder: BertOptions) -> None:
     mt = make(encoder).add_task("topics", TEXTS, TOPICS).add_task("length", TEXTS, LENGTHS)
-    before = {name: mt.predict_proba(NEW, task=name) for name in mt.tasks}
-    clf = mt.task("topics").partial_fit(TEXTS[:16], TOPICS[:16])
-    for name, expected in before.items():
-        np.testing.assert_array_equal(mt.predict_proba(NEW, task=name), expected)
-    mt.remove_task("topics").add_task("topics", clf)
+    before, clf = mt.predict_proba(NEW, task="length"), mt.task("topics")
+    old = clf.predict_proba(NEW)
+    clf.partial_fit(TEXTS[:16], TOPICS[:16])
+    assert not np.array_equal(mt.predict_proba(NEW, task="topics"), old)
     np.testing.assert_array_equal(mt.predict_proba(NEW, task="topics"), clf.predict_proba(NEW))
-    np.testing.assert_array_equal(mt.predict_proba(NEW, task="length"), before["length"])
+    np.testing.assert_array_equal(mt.predict_proba(NEW, task="length"), before)
+    clf.add_labels(["sports"])
+    mixed = mt.predict_proba(NEW[:2], task=["topics", "length"])
+    np.testing.assert_allclose(mixed[0], clf.predict_proba(NEW[:2])[0], atol=1e-5)
+    assert len(mixed[0]) == 5
+    assert len(storages(mt, "word_embeddings.weight")) == 1
+
+
+def test_a_task_that_is_fitted_anew_goes_on_sharing_or_is_refused(encoder: BertOptions) -> None:
+    mt = make(encoder).add_task("topics", TEXTS, TOPICS)
+    mt.task("topics").fit(TEXTS, LENGTHS)
+    assert mt.predict_labels(NEW[:1], task=["topics"]) == mt.task("topics").predict_labels(NEW[:1])
+    assert len(storages(mt, "word_embeddings.weight")) == 1
+    mt.task("topics").set_params(strategy="full").fit(TEXTS, LENGTHS)
+    with pytest.raises(IncompatibleComponentsError, match="changes the weights that tasks share"):
+        mt.predict_labels(NEW[:1], task="topics")

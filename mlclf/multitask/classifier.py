@@ -19,7 +19,7 @@ from mlclf.interfaces import Backbone
 from mlclf.model import Model
 from mlclf.multitask.names import checked_name, known_task
 from mlclf.multitask.predictions import TaskPredictionMixin
-from mlclf.multitask.sharing import adopted, check_shares, load_shared
+from mlclf.multitask.sharing import adopted, check_shares, load_shared, shares_tensors
 from mlclf.multitask.store import load_tasks, save_tasks
 from mlclf.options import Options, TrainingOptions
 from mlclf.plugins import resolve
@@ -95,14 +95,19 @@ class MultiTaskClassifier(TaskPredictionMixin):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
-        self._models: dict[str, Model] = {}
+        self._tasks: dict[str, MultiLabelClassifier] = {}
         self._shared: Backbone | None = None
         self._reader = None
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks, in the order in which they were added."""
-        return tuple(self._models)
+        return tuple(self._tasks)
+
+    @property
+    def _models(self) -> dict[str, Model]:
+        """The tasks' models by name, all of them over the shared tensors."""
+        return {name: self._shared_model(estimator) for name, estimator in self._tasks.items()}
 
     def add_task(
         self,
@@ -157,11 +162,11 @@ class MultiTaskClassifier(TaskPredictionMixin):
         InvalidInputError, PluginError, BackboneLoadError, TrainingError
             As in a fit.
         """
-        checked_name(name, self._models)
+        checked_name(name, self._tasks)
         if isinstance(X, MultiLabelClassifier):
             if Y is not None:
                 raise InvalidInputError(f"Task {name!r}: a fitted classifier is taken as it is; leave Y out.")
-            self._models[name] = self._adopted(X)
+            self._tasks[name] = MultiLabelClassifier._of(self._adopted(X), self.device)
             return self
         backbone = self._options() if pooling is None else self._options().replace(pooling=pooling)
         estimator = MultiLabelClassifier(
@@ -177,7 +182,8 @@ class MultiTaskClassifier(TaskPredictionMixin):
             random_state=self.random_state,
             verbose=self.verbose,
         )
-        self._models[name] = self._fitted(estimator, X, Y, sample_weight, validation_data)
+        self._fit(estimator, X, Y, sample_weight, validation_data)
+        self._tasks[name] = estimator
         return self
 
     def remove_task(self, name: str) -> Self:
@@ -196,14 +202,14 @@ class MultiTaskClassifier(TaskPredictionMixin):
         InvalidInputError
             If there is no such task.
         """
-        del self._models[known_task(name, self._models)]
+        del self._tasks[known_task(name, self._tasks)]
         self._reader = None
         return self
 
     def task(self, name: str) -> MultiLabelClassifier:
         """Return a task as a classifier, which evaluates, saves and exports like any other.
 
-        It is the task itself: thresholds that are set on it are those of the task.
+        It is the task itself: thresholds that are set on it, and what it is taught by ``partial_fit``, are the task's.
 
         Parameters
         ----------
@@ -219,7 +225,9 @@ class MultiTaskClassifier(TaskPredictionMixin):
         InvalidInputError
             If there is no such task.
         """
-        return MultiLabelClassifier._of(self._models[known_task(name, self._models)], self.device)
+        estimator = self._tasks[known_task(name, self._tasks)]
+        self._shared_model(estimator)
+        return estimator
 
     def save(self, folder: str | os.PathLike[str], *, include_backbone: bool = False) -> None:
         """Write all tasks into a folder of safetensors and JSON.
@@ -278,7 +286,8 @@ class MultiTaskClassifier(TaskPredictionMixin):
             allow_plugin_version_mismatch=allow_plugin_version_mismatch,
         )
         loaded = cls(shared.options, device=device)
-        loaded._shared, loaded._models = shared, models
+        loaded._shared = shared
+        loaded._tasks = {name: MultiLabelClassifier._of(model, device) for name, model in models.items()}
         return loaded
 
     def _options(self) -> Options:
@@ -303,8 +312,15 @@ class MultiTaskClassifier(TaskPredictionMixin):
             )
         return adopted(model, self._loaded(), resolve_device(self.device))
 
-    def _fitted(self, estimator: MultiLabelClassifier, X: Any, Y: Any, weight: Any, validation_data: Any) -> Model:
+    def _fit(self, estimator: MultiLabelClassifier, X: Any, Y: Any, weight: Any, validation_data: Any) -> None:
+        """Fit an estimator on the shared backbone."""
         plan, rows, validation = estimator._plan(X, Y, weight, validation_data)
         check_shares(plan.parts)
         plan = replace(plan, backbone=self._loaded().sibling(plan.parts.backbone))
-        return fit_model(plan, rows, validation)
+        estimator._adopt(fit_model(plan, rows, validation), plan.choice)
+
+    def _shared_model(self, estimator: MultiLabelClassifier) -> Model:
+        """Return the model of a task, over the shared tensors also where its estimator was fitted anew."""
+        if not shares_tensors(estimator.model_, self._loaded()):
+            estimator._adopt(self._adopted(estimator), estimator.strategy_choice_)
+        return estimator.model_

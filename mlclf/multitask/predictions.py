@@ -23,10 +23,14 @@ RowAnswers: TypeAlias = Callable[[Model, NDArray[np.float32]], list[Any]]
 
 
 class TaskPredictionMixin(ABC):
-    """Prediction and evaluation with ``_models``, the tasks by name."""
+    """Prediction and evaluation with the models of tasks."""
 
-    _models: dict[str, Model]
     _reader: MixedReader | None
+
+    @property
+    @abstractmethod
+    def _models(self) -> dict[str, Model]:
+        """The tasks' models by name."""
 
     @property
     @abstractmethod
@@ -136,9 +140,10 @@ class TaskPredictionMixin(ABC):
         return self.task(task).evaluate(X, Y)
 
     def _some_models(self) -> list[Model]:
-        if not self._models:
+        models = list(self._models.values())
+        if not models:
             raise OptionsError("There is no task yet. Call add_task(name, X, Y).")
-        return list(self._models.values())
+        return models
 
     def _mixed(self) -> MixedReader:
         """Return the reader of all tasks, made anew where tasks have changed."""
@@ -150,8 +155,8 @@ class TaskPredictionMixin(ABC):
     def _rows(self, X: Any, task: Sequence[str], answer: RowAnswers) -> list[Any]:
         """Return one answer a text, by the text's own task."""
         texts = as_texts(X)
-        columns = task_columns(task, self._models, len(texts))
-        wanted: NDArray[np.bool_] = columns[:, None] == np.arange(len(self._models))
+        columns = task_columns(task, self.tasks, len(texts))
+        wanted: NDArray[np.bool_] = columns[:, None] == np.arange(len(self.tasks))
         models, answers = self._some_models(), [None] * len(texts)
         for number, items, found in self._mixed().stream(texts, wanted):
             for item, row in zip(items.tolist(), answer(models[number], found), strict=True):

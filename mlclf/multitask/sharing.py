@@ -54,6 +54,12 @@ def check_shares(parts: Parts) -> None:
         )
 
 
+def shares_tensors(model: Model, shared: Backbone) -> bool:
+    """Tell whether a model stands on the tensors of a shared backbone, and not on copies of them."""
+    first = next(shared.model.parameters())
+    return any(parameter is first for parameter in model.network.backbone.model.parameters())
+
+
 def adopted(model: Model, shared: Backbone, device: torch.device) -> Model:
     """Return an equal model over the shared tensors; the given one stays as it is.
 

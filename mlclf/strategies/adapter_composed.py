@@ -145,12 +145,12 @@ class FusedAdapter(ComposedAdapter):
         outputs = torch.stack([states + source(states).to(states.dtype) for source in self.sources], dim=-2)
         scores = torch.matmul(self.key(outputs), self.query(states).unsqueeze(-1)).squeeze(-1)
         weights = scores.float().softmax(dim=-1).to(states.dtype)
-        fused = (weights.unsqueeze(-1) * self.value(outputs).to(states.dtype)).sum(dim=-2)
+        fused: Tensor = (weights.unsqueeze(-1) * self.value(outputs).to(states.dtype)).sum(dim=-2)
         return fused - states
 
     def distance(self) -> Tensor:
         """Return the squared distance of the value matrix from the identity."""
-        weight: Tensor = self.value.weight
+        weight = self.value.weight
         identity = torch.eye(len(weight), device=weight.device, dtype=weight.dtype)
         distance: Tensor = (weight - identity).square().sum()
         return distance
