@@ -22,8 +22,8 @@ from mlclf.options import Options
 from mlclf.rows import Rows
 from mlclf.targets import Targets
 
-# The least of 5, 20 and 50 % with which mean average precision on old rows fell by less than a point, both where the mix
-# of labels changed and where labels were added (docs/benchmarks/continual.md). Of many rows, max_rows decides.
+# The least of 5, 20 and 50 % with which mean average precision on old rows fell by less than a point, both where the
+# mix of labels changed and where labels were added (docs/benchmarks/continual.md). Of many rows, max_rows decides.
 DEFAULT_SHARE = 0.5
 
 
