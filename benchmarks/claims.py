@@ -3,7 +3,7 @@
     python benchmarks/claims.py --data GOEMOTIONS --seeds 3 --out docs/benchmarks
 
 Three tables. *Cost*: strategies against full fine-tuning on the same rows, epochs and batches; every share has full
-fine-tuning's figure as its denominator. *Upper*: LoRA above constant layers alone, to be run with more rows, among which
+fine-tuning's figure as its denominator. *Upper*: LoRA above constant layers alone, for more rows, among which
 the fixed cost of a fit counts less. Seconds are processor seconds of the whole fit on one thread (loading,
 tokenising, computing constant layers, training; without validation), which other work on the machine disturbs least.
 State is weights, gradients and both of Adam's moments together, counted on the
