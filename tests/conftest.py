@@ -13,6 +13,11 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test is timed: a busy machine is no error.
+settings.register_profile("mlclf", deadline=None)
+settings.load_profile("mlclf")
 
 
 @pytest.fixture(scope="session")

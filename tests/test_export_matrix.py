@@ -19,8 +19,8 @@ FEW = [
     ("phi3", "adapter"),
 ]
 
-# Exported by tests/test_strategies_virtual.py, on an encoder and on a causal model.
-ELSEWHERE = {"prefix", "p-tuning-v2", "p-tuning", "prompt-tuning"}
+# Exported by tests/test_strategies_virtual.py and tests/test_strategies_qlora.py, on an encoder and on a causal model.
+ELSEWHERE = {"prefix", "p-tuning-v2", "p-tuning", "prompt-tuning", "qlora"}
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_names_that_lead_elsewhere_are_refused(bundle: Path, tmp_path: Path, nam
 def test_foreign_folder_is_not_replaced(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "classifier").mkdir()
     (tmp_path / "classifier" / "thesis.txt").write_text("years of work")
-    with pytest.raises(OptionsError, match="is no model of a Triton repository"):
+    with pytest.raises(OptionsError, match="is not a model of a Triton repository"):
         write_triton(bundle, tmp_path)
 
 
