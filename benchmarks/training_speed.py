@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--score-rows", type=int, default=None, help="so many rows of dev and test give F1")
+    parser.add_argument("--score-rows", type=int, default=2000, help="rows of dev and of test to measure F1 on")
     parser.add_argument("--keep", type=Path, help="folder of finished runs; those found there are not repeated")
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS))
     parser.add_argument("--out", type=Path, default=None)
@@ -114,7 +114,7 @@ def import_libraries() -> None:
         assert part is not None
 
 
-def scores(predict: Any, known: list[list[str]], folder: Path, limit: int | None) -> dict[str, float]:
+def scores(predict: Any, known: list[list[str]], folder: Path, limit: int) -> dict[str, float]:
     """Score rows of the test split, for the labels of the training rows, with one threshold tuned on dev."""
     from mlclf.labels import LabelSpace
     from mlclf.metrics import score
@@ -168,7 +168,6 @@ def fit_trainer(job: dict[str, Any], train: Any) -> tuple[Any, dict[str, Any]]:
         set_seed,
     )
 
-    from mlclf.heads.bce import OUTPUT_STD
     from mlclf.labels import LabelSpace
 
     set_seed(job["seed"])
@@ -183,7 +182,7 @@ def fit_trainer(job: dict[str, Any], train: Any) -> tuple[Any, dict[str, Any]]:
             super().__init__()
             self.encoder = AutoModel.from_pretrained(folder, add_pooling_layer=False)
             self.head = torch.nn.Linear(self.encoder.config.hidden_size, y.shape[1])
-            torch.nn.init.normal_(self.head.weight, std=OUTPUT_STD)  # as mlclf starts it
+            torch.nn.init.normal_(self.head.weight, std=0.02)
             prior = (y.sum(0) + 0.5) / (len(y) + 1)
             self.head.bias.data = torch.from_numpy(np.log(prior / (1 - prior)).astype(np.float32))
 

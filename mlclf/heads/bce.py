@@ -20,7 +20,7 @@ from mlclf.options import Options
 # Standard deviation of the first output weights. A pooled vector has a length of 4 to 20, so that first logits are
 # within about .02 of their bias; and with a random head out of the way, the first steps distort the backbone less
 # (Kumar et al. 2022, arXiv:2202.10054).
-OUTPUT_STD = 1e-3
+_OUTPUT_STD = 1e-3
 _BLOCK = 16
 
 
@@ -121,7 +121,7 @@ class BceHead(LogitsHead):
         widths = (backbone.hidden_size, *options.hidden)
         self.hidden = _hidden_layers(widths, options.dropout)
         self.output = nn.Linear(widths[-1], labels.n_labels)
-        nn.init.normal_(self.output.weight, std=OUTPUT_STD)
+        nn.init.normal_(self.output.weight, std=_OUTPUT_STD)
         with torch.no_grad():
             self.output.bias.copy_(_first_bias(labels) if options.prior_bias else torch.zeros(labels.n_labels))
 
