@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from mlclf.strategies.adapter import AdapterOptions
 from mlclf.strategies.adapter_composed import ComposedAdapter
 from mlclf.strategies.adapter_layers import adapted_layers
 from mlclf.strategies.adapter_start import AdapterStart
-from mlclf.strategies.saved_sources import SavedSource, read_source
+from mlclf.strategies.saved_sources import SavedSource, as_option, read_source
 
 # What must be the same in all sources, as the frozen adapters stand where the new ones do.
 _COMMON = ("kind", "activation", "scale", "layers", "sites")
@@ -111,7 +111,7 @@ def _options(folders: Sequence[str | Path], method: Literal["stack", "fusion"]) 
     if not sources:
         raise OptionsError("Composing adapters needs at least one folder of a saved model, got none.")
     _check(sources)
-    common = {name: _tuple(sources[0].options.get(name)) for name in _COMMON}
+    common = {name: as_option(sources[0].options.get(name)) for name in _COMMON}
     start = AdapterStart(sources=tuple(str(Path(folder)) for folder in folders), method=method)
     return AdapterOptions(**common, start=start)
 
@@ -180,7 +180,3 @@ def _check(sources: list[SavedSource]) -> None:
                 f"The models in {str(first.folder)!r} and {str(source.folder)!r} differ in {', '.join(_COMMON)} of "
                 "their adapters. Use models with the same."
             )
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

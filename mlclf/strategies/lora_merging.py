@@ -16,7 +16,7 @@ from mlclf.strategies.lora import LoraOptions
 from mlclf.strategies.lora_layers import adapted
 from mlclf.strategies.lora_peft import LoraConfig, LoraModel
 from mlclf.strategies.lora_start import LoraStart, MergeMethod
-from mlclf.strategies.saved_sources import SavedSource, read_source
+from mlclf.strategies.saved_sources import SavedSource, as_option, read_source
 
 _TARGET = "layer"
 
@@ -99,8 +99,8 @@ def merge_loras(
             )
     return LoraOptions(
         r=rank,
-        targets=_tuple(first.options["targets"]),
-        layers=_tuple(first.options["layers"]),
+        targets=as_option(first.options["targets"]),
+        layers=as_option(first.options["layers"]),
         start=LoraStart(
             sources=tuple(str(Path(folder)) for folder in folders),
             weights=tuple(weights) if weights is not None else (1 / len(sources),) * len(sources),
@@ -210,7 +210,3 @@ def _scaling(source: SavedSource) -> float:
     r = int(source.options["r"])
     alpha = source.options.get("alpha") or 2 * r
     return float(alpha / (math.sqrt(r) if source.options.get("use_rslora") else r))
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

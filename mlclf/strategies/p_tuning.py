@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mlclf.interfaces import LearningRates, StrategyCapabilities
+from mlclf.interfaces import LearningRates
 from mlclf.options import Options
 from mlclf.strategies.prompt_base import PromptBase, PromptBaseOptions
 
@@ -117,16 +117,7 @@ class PTuningStrategy(PromptBase):
     """
 
     Options: ClassVar[type[Options]] = PTuningOptions
-    capabilities = StrategyCapabilities(
-        families=frozenset({"encoder", "causal-lm"}),
-        merge="no",
-        padding="right",
-        changes="tokens",
-        detachable=True,
-        chains=True,
-    )
     typical_use = "the smallest saved models, with tokens that depend on each other"
-    latency = "that of texts n_tokens longer"
     learning_rates = LearningRates(backbone=1e-3, head=5e-3)
     options: PTuningOptions
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from mlclf.interfaces import Backbone, LearningRates, StrategyCapabilities
+from mlclf.interfaces import Backbone, LearningRates
 from mlclf.options import Options
 from mlclf.strategies.prefix_attention import AttentionCall
 from mlclf.strategies.prefix_bank import AnyPrefix, Prefix
@@ -60,15 +60,7 @@ class PTuningV2Strategy(PrefixBase):
     """
 
     Options: ClassVar[type[Options]] = PTuningV2Options
-    capabilities = StrategyCapabilities(
-        families=frozenset({"encoder", "causal-lm", "masked-lm"}),
-        merge="no",
-        changes="tokens",
-        detachable=True,
-        chains=True,
-    )
     typical_use = "very small saved models, and little memory for training"
-    latency = "a few per cent"
     learning_rates = LearningRates(backbone=1e-2, head=5e-3)
     options: PTuningV2Options
 

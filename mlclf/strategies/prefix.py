@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from mlclf.interfaces import Backbone, LearningRates, StrategyCapabilities
+from mlclf.interfaces import Backbone, LearningRates
 from mlclf.options import Options
 from mlclf.strategies.prefix_attention import AttentionCall
 from mlclf.strategies.prefix_bank import AnyPrefix, ComputedPrefix, PrefixTrunk
@@ -64,15 +64,7 @@ class PrefixStrategy(PrefixBase):
     """
 
     Options: ClassVar[type[Options]] = PrefixOptions
-    capabilities = StrategyCapabilities(
-        families=frozenset({"encoder", "causal-lm", "masked-lm"}),
-        merge="no",
-        changes="tokens",
-        detachable=True,
-        chains=True,
-    )
     typical_use = "very small saved models; many tasks over one backbone"
-    latency = "a few per cent"
     learning_rates = LearningRates(backbone=1e-3, head=5e-3)
     options: PrefixOptions
 

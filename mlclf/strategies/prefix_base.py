@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from mlclf.exceptions import IncompatibleComponentsError
-from mlclf.interfaces import Backbone, Strategy
+from mlclf.interfaces import Backbone, Strategy, StrategyCapabilities
 from mlclf.strategies.lora_targets import Layers, check_layers, chosen_layers
 from mlclf.strategies.modes import train_only
 from mlclf.strategies.prefix_attention import NAMES, AttentionCall, prefixed_attention, recorded
@@ -52,6 +52,14 @@ class PrefixBase(Strategy):
     options : PrefixBaseOptions
     """
 
+    capabilities = StrategyCapabilities(
+        families=frozenset({"encoder", "causal-lm", "masked-lm"}),
+        merge="no",
+        changes="tokens",
+        detachable=True,
+        chains=True,
+    )
+    latency = "a few per cent"
     options: PrefixBaseOptions
 
     @abstractmethod

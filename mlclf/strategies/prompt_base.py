@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from mlclf.exceptions import IncompatibleComponentsError
-from mlclf.interfaces import Backbone, LoadRequest, Strategy
+from mlclf.interfaces import Backbone, LoadRequest, Strategy, StrategyCapabilities
 from mlclf.strategies.rates import RateOptions
 from mlclf.strategies.soft_prompt import CHILD, SoftPrompt, attach, make_plain, prompt_of, remove
 
@@ -42,6 +42,15 @@ class PromptBase(Strategy):
     options : PromptBaseOptions
     """
 
+    capabilities = StrategyCapabilities(
+        families=frozenset({"encoder", "causal-lm"}),
+        merge="no",
+        padding="right",
+        changes="tokens",
+        detachable=True,
+        chains=True,
+    )
+    latency = "that of texts n_tokens longer"
     options: PromptBaseOptions
 
     @abstractmethod

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mlclf.interfaces import LearningRates, StrategyCapabilities
+from mlclf.interfaces import LearningRates
 from mlclf.options import Options
 from mlclf.strategies.prompt_base import PromptBase, PromptBaseOptions
 from mlclf.strategies.soft_prompt import PlainPrompt
@@ -58,16 +58,7 @@ class PromptTuningStrategy(PromptBase):
     """
 
     Options: ClassVar[type[Options]] = PromptTuningOptions
-    capabilities = StrategyCapabilities(
-        families=frozenset({"encoder", "causal-lm"}),
-        merge="no",
-        padding="right",
-        changes="tokens",
-        detachable=True,
-        chains=True,
-    )
     typical_use = "large causal models, where a few thousand weights are enough"
-    latency = "that of texts n_tokens longer"
     learning_rates = LearningRates(backbone=5e-2, head=5e-3)
     options: PromptTuningOptions
 

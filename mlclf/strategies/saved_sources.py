@@ -101,3 +101,8 @@ def read_source(folder: str | Path, strategy: str) -> SavedSource:
             f"The model in {str(folder)!r} was trained with strategy {name!r}; needed is {strategy!r}."
         )
     return SavedSource(Path(folder), options, weights, checksum)
+
+
+def as_option(value: Any) -> Any:
+    """Return a value that JSON holds as an option does: a list as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
