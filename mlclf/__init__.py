@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlclf.multitask.classifier import MultiTaskClassifier
     from mlclf.options import AugmentationOptions, Options, TrainingOptions
     from mlclf.plugins import register_backbone, register_head, register_strategy
+    from mlclf.pretraining.language_model import pretrain_lm
     from mlclf.replay import ReplayOptions
     from mlclf.report import Report
     from mlclf.strategies.adapter import AdapterOptions
@@ -68,6 +69,7 @@ _HOMES = {
     "register_back_translation": "mlclf.augmentation",
     "fuse_adapters": "mlclf.strategies.adapter_sources",
     "merge_loras": "mlclf.strategies.lora_merging",
+    "pretrain_lm": "mlclf.pretraining.language_model",
     "register_backbone": "mlclf.plugins",
     "register_head": "mlclf.plugins",
     "register_strategy": "mlclf.plugins",
@@ -105,6 +107,7 @@ __all__ = [
     "__version__",
     "fuse_adapters",
     "merge_loras",
+    "pretrain_lm",
     "register_back_translation",
     "register_backbone",
     "register_head",

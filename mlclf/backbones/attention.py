@@ -73,7 +73,9 @@ def attention(
 
 def _plain_is_faster(query: Tensor) -> bool:
     """Say whether plain products are faster where no attention weight is dropped (measured)."""
-    return query.requires_grad and query.dtype in (torch.bfloat16, torch.float16) and query.shape[2] <= _LONGEST
+    # Rotary positions give queries of float32 under autocast too; the products are computed in its type.
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
+    return query.requires_grad and dtype in (torch.bfloat16, torch.float16) and query.shape[2] <= _LONGEST
 
 
 def _is_plain(query: Tensor, key: Tensor, extra: dict[str, Any]) -> bool:
