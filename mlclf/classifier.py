@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -18,19 +17,16 @@ from mlclf.bundle.store import AllowedPlugins, load_model, save_model
 from mlclf.chaining.options import StrategyChoice
 from mlclf.choosing import AutoChoice, settle
 from mlclf.estimator_params import NestedOptionsMixin
+from mlclf.exporting import ExportMixin
 from mlclf.fitting import Plan, fit_model, split_validation
 from mlclf.inputs import check_validation, checked_rows, checked_validation, random_seed
 from mlclf.label_names import names_array
 from mlclf.labels import LabelSpace, YFormat, check_trainable, y_format
 from mlclf.model import Model
-from mlclf.onnx.entries import Base, Precision
-from mlclf.onnx.export import ExportRequest, export_model
-from mlclf.onnx.export_report import ExportReport
 from mlclf.options import Options, TrainingOptions
 from mlclf.predictions import PredictionMixin
 from mlclf.replay import DEFAULT_SHARE, ReplayOptions, as_replay_options
 from mlclf.rows import Rows
-from mlclf.texts import as_texts
 from mlclf.thresholds import Thresholds, check_rule
 from mlclf.training.device import resolve_device, resolve_precision
 from mlclf.training.history import History
@@ -39,7 +35,7 @@ from mlclf.updating import UpdateMixin
 logger = logging.getLogger(__name__)
 
 
-class MultiLabelClassifier(UpdateMixin, PredictionMixin, ClassifierMixin, NestedOptionsMixin):  # type: ignore[misc]  # no types
+class MultiLabelClassifier(UpdateMixin, ExportMixin, PredictionMixin, ClassifierMixin, NestedOptionsMixin):  # type: ignore[misc]  # no types
     """Fine-tunes a language model to give any number of labels to a text.
 
     Parameters
@@ -176,65 +172,6 @@ class MultiLabelClassifier(UpdateMixin, PredictionMixin, ClassifierMixin, Nested
             Also write the training texts that are kept for :meth:`partial_fit`, with their labels.
         """
         save_model(self._fitted(), folder, include_backbone=include_backbone, include_replay=include_replay)
-
-    def export_onnx(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        precision: Precision = "fp32",
-        opset: int = 20,
-        labels_output: bool = False,
-        example_texts: Any = None,
-        validation_data: tuple[Any, Any] | None = None,
-        base: Base = "fitted",
-    ) -> ExportReport:
-        """Write the fitted model into a folder that predicts without torch: ``mlclf.onnx.OnnxClassifier(folder)``.
-
-        The folder is loaded and compared with this model before it is put in place; an export that disagrees leaves
-        nothing behind. This model stays as it is.
-
-        Parameters
-        ----------
-        folder : path
-            New, or an exported model that is replaced once the new one is complete.
-        precision : {"fp32", "fp16", "int8"}, default="fp32"
-            Of the weights: ``"fp16"`` is half as large and made for GPUs, ``"int8"`` smaller and faster on processors.
-        opset : int, default=20
-            Version of ONNX's operators, from 18 to 23.
-        labels_output : bool, default=False
-            Whether the graph has a third output ``labels``, for servers that cannot apply thresholds.
-        example_texts : sequence of str or None
-            Texts to compare on, such as yours look; None takes built-in ones of many lengths.
-        validation_data : (X, Y) or None
-            Labelled texts on which F1 is measured before and after. In ``"fp16"`` and ``"int8"``, and with
-            ``base="original"``, thresholds that were tuned are tuned on them again, for the exported folder.
-        base : {"fitted", "original"}, default="fitted"
-            For strategies that round pretrained weights (``"qlora"``): whether the rounded weights are exported, with
-            which the model was trained, or the original ones. The latter answer otherwise, and need
-            ``validation_data``.
-
-        Returns
-        -------
-        ExportReport
-            What was measured; ``print`` it.
-
-        Raises
-        ------
-        OptionsError, InvalidInputError, IncompatibleComponentsError, MissingExtraError
-            Before any work.
-        ExportError, ParityError
-            If the model cannot be expressed, or the exported one answers otherwise.
-        """
-        model = self._fitted()
-        request = ExportRequest(
-            precision=precision,
-            opset=opset,
-            labels_output=labels_output,
-            example_texts=None if example_texts is None else as_texts(example_texts),
-            validation=None if validation_data is None else checked_validation(validation_data, model.labels),
-            base=base,
-        )
-        return export_model(model, Path(folder), request)
 
     @classmethod
     def load(

@@ -71,3 +71,18 @@ def test_a_model_that_was_saved_without_it_is_refused(tmp_path: Path) -> None:
     backbone = BertBackbone(BertOptions(model=str(tiny_encoder("bert", tmp_path))))
     with pytest.raises(BackboneLoadError, match="without the output layer over the vocabulary"):
         backbone.load(LoadRequest(vocabulary=True))
+
+
+def test_states_of_32_bits_meet_weights_of_16(tmp_path: Path) -> None:
+    tiny_decoder("llama", tmp_path)
+    logits = []
+    for dtype in ("float32", "bfloat16"):
+        backbone = LlmBackbone(LlmOptions(model=str(tmp_path), dtype=dtype))  # type: ignore[arg-type]
+        backbone.load(LoadRequest(vocabulary=True))
+        assert backbone.vocabulary is not None
+        states = torch.linspace(-1, 1, 3 * backbone.hidden_size).view(3, -1)
+        with torch.no_grad():
+            logits += [backbone.vocabulary(states)[:, 5:8], backbone.vocabulary(states, torch.arange(5, 8))]
+    assert {found.dtype for found in logits} == {torch.float32}
+    for found in logits[1:]:
+        torch.testing.assert_close(found, logits[0], rtol=0.05, atol=0.01)

@@ -53,11 +53,12 @@ LEVELS: list[set[str]] = [
     {"backbones", "heads", "strategies"},
     {"assembly", "chaining", "inference", "network", "training"},
     {"choosing", "model", "strategy_table"},
-    {"bundle", "continual", "fitting", "onnx"},
+    {"bundle", "continual", "fitting", "merged_folder", "onnx"},
     {
         "classifier",
         "compatibility",
         "estimator_params",
+        "exporting",
         "inputs",
         "multitask",
         "predictions",

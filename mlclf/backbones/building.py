@@ -141,7 +141,7 @@ def build_model(
     """
     kind = _language_model_class(config) if request.vocabulary else _model_class(config)
     extra = _without_pooler(kind)
-    with _quiet():
+    with quiet():
         if folder is None:
             config._attn_implementation = attention_for(kind)
             model = kind(config, **extra).to(request.dtype)
@@ -164,7 +164,7 @@ def build_model(
 def count_weights(config: PreTrainedConfig) -> int:
     """Return how many weights the model of a configuration has, each once where layers share it; none is made."""
     kind = _model_class(config)
-    with torch.device("meta"), _quiet():
+    with torch.device("meta"), quiet():
         model = kind(config, **_without_pooler(kind))
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -238,7 +238,7 @@ def _language_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from reporting unused tensors and drawing a bar; what matters is checked here."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

@@ -56,15 +56,27 @@ class VocabularyHead(nn.Module):
         Returns
         -------
         Tensor, shape (n, n_tokens)
+            Of the type of the states, whatever the type of the weights.
         """
-        if token_ids is None:
-            return self._all_logits(states)
-        if not self._is_linear:
-            return self._all_logits(states)[:, token_ids]
         output: Any = self.shell.get_submodule(self._output)
-        return functional.linear(
-            states, output.weight[token_ids], None if output.bias is None else output.bias[token_ids]
-        )
+        given, states = states.dtype, states.to(output.weight.dtype)
+        if token_ids is None:
+            return self._all_logits(states).to(given)
+        if not self._is_linear:
+            return self._all_logits(states)[:, token_ids].to(given)
+        bias = None if output.bias is None else output.bias[token_ids]
+        return functional.linear(states, output.weight[token_ids], bias).to(given)
+
+    def whole(self, layers: PreTrainedModel) -> PreTrainedModel:
+        """Return the language model with its layers back in their place; this head is of no use afterwards.
+
+        Parameters
+        ----------
+        layers : PreTrainedModel
+            The layers that were taken out, or merged ones of the same architecture.
+        """
+        setattr(self.shell, self.shell.base_model_prefix, layers)
+        return self.shell
 
     def _all_logits(self, states: Tensor) -> Tensor:
         self._stand_in.states = states[None]

@@ -11,6 +11,7 @@ from mlclf import __version__
 from mlclf.cli.compare import compare
 from mlclf.cli.evaluate import evaluate
 from mlclf.cli.export import export
+from mlclf.cli.merge import merge
 from mlclf.cli.predict import predict
 from mlclf.cli.strategies import strategies
 from mlclf.cli.train import train
@@ -61,6 +62,7 @@ app.command()(update)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(export)
+app.command()(merge)
 app.command()(strategies)
 app.command()(compare)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -186,6 +186,17 @@ class Head(nn.Module, ABC):
             return batch
         dense, known = targets.dense(rows)
         return replace(batch, targets=torch.from_numpy(dense), known=None if known is None else torch.from_numpy(known))
+
+    def prompt_files(self) -> dict[str, Any]:
+        """Return what a program needs to put this head's question to the merged model by itself.
+
+        Returns
+        -------
+        dict of str to JSON value
+            By file name, such as ``"prompt.json"``: :meth:`MultiLabelClassifier.merge_and_save` writes them beside the
+            weights. Empty where the question is not put in words.
+        """
+        return {}
 
 
 class LogitsHead(Head):

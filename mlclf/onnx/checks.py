@@ -21,6 +21,12 @@ _REPEATED: dict[Kind, tuple[type, tuple[str, ...]]] = {
     "head": (LogitsHead, ("encode", "collate", "logits", "probabilities")),
 }
 
+# What serves a head that answers in tokens.
+_ENGINE = (
+    " For a serving engine such as vLLM, write the merged model and its prompt with merge_and_save(folder): "
+    "docs/serving.md."
+)
+
 # Needed beside torch: by the export, by its proof, and by the proof again.
 _PACKAGES = {"onnx": "train", "onnxscript": "train", "onnxruntime": "onnx"}
 
@@ -74,9 +80,10 @@ def check_parts(parts: Parts) -> None:
     IncompatibleComponentsError
         Naming the component, the reason, and what to use instead.
     """
+    head = parts.head_capabilities
     _refuse_declared("backbone", parts.names["backbone"], parts.backbone_class.exportable)
     _refuse_declared("strategy", parts.names["strategy"], parts.strategy_capabilities.export)
-    _refuse_declared("head", parts.names["head"], parts.head_capabilities.export)
+    _refuse_declared("head", parts.names["head"], head.export, _ENGINE if head.vocabulary else "")
     if not issubclass(parts.head_class, LogitsHead):
         raise IncompatibleComponentsError(
             f"Head {parts.names['head']!r} gives no logits, and the graph's outputs are logits and their sigmoid. "
@@ -86,10 +93,10 @@ def check_parts(parts: Parts) -> None:
     _refuse_overridden("head", parts.names["head"], parts.head_class)
 
 
-def _refuse_declared(kind: Kind, name: str, exportable: bool) -> None:
+def _refuse_declared(kind: Kind, name: str, exportable: bool, further: str = "") -> None:
     if not exportable:
         raise IncompatibleComponentsError(
-            f"{kind.capitalize()} {name!r} declares that it cannot be exported to ONNX. {_instead(kind)}"
+            f"{kind.capitalize()} {name!r} declares that it cannot be exported to ONNX. {_instead(kind)}{further}"
         )
 
 
