@@ -17,7 +17,7 @@ TORCH_ARGS ?=
 BIN        := $(VENV)/bin
 PIP        := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL    := $(PIP) install --quiet --constraint constraints.txt
-PLUGINS    := plugins/mlclf-minilm
+PLUGINS    := $(sort $(wildcard plugins/mlclf-*))
 TORCH      := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
@@ -43,7 +43,7 @@ format: $(VENV)/.stamp-dev  ## Format, and mend what can be mended automatically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: $(VENV)/.stamp-dev  ## Check the types of mlclf/ strictly.
+types: $(VENV)/.stamp-dev  ## Check the types of mlclf/ and its plugins strictly.
 	$(BIN)/mypy
 
 docs: $(VENV)/.stamp-docs  ## Build the documentation into site/, warnings being errors.

@@ -134,4 +134,4 @@ STAND_INS: dict[Kind, tuple[ComponentSpec, ...]] = {
 }
 
 # Plugins published by this project: for these alone an error may name the package to install.
-FIRST_PARTY_PACKAGES: dict[str, str] = {"minilm": "mlclf-minilm"}
+FIRST_PARTY_PACKAGES: dict[str, str] = {name: f"mlclf-{name}" for name in ("label-attention", "minilm", "norms")}

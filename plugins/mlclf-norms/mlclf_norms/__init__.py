@@ -1,0 +1,1 @@
+"""A strategy of mlclf that trains normalisation layers alone."""
