@@ -35,8 +35,8 @@ def bound(name, n_labels=5, hidden=8, **options):
     counts = np.full(n_labels, 10)
     head.bind(type("Backbone", (), {"hidden_size": hidden})(), LabelStatistics(names, counts, 4 * counts))
     with torch.no_grad():
-        head.queries.normal_()
-        head.weights.normal_()
+        for number, parameter in enumerate(head.parameters()):
+            parameter.normal_(generator=torch.Generator().manual_seed(number))
     return head.eval()
 
 
@@ -85,8 +85,9 @@ def test_many_labels_in_blocks_give_the_same_logits_and_gradients(name, n_labels
     gradients = torch.autograd.grad(whole.square().sum(), list(head.parameters()))
     monkeypatch.setattr(reading, "MOST_CELLS", 1)
     parts = head.features_to_logits(output)
-    torch.testing.assert_close(parts, whole)
-    torch.testing.assert_close(torch.autograd.grad(parts.square().sum(), list(head.parameters())), gradients)
+    torch.testing.assert_close(parts, whole, atol=1e-4, rtol=1e-4)
+    again = torch.autograd.grad(parts.square().sum(), list(head.parameters()))
+    torch.testing.assert_close(again, gradients, atol=1e-3, rtol=1e-3)
 
 
 def test_memory_of_training_does_not_hold_every_labels_table(monkeypatch):
