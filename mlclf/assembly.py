@@ -129,11 +129,36 @@ def check_parts(parts: Parts) -> None:
                 f"{kind.capitalize()} {names[kind]!r} needs padding on the {capabilities.padding}; "
                 f"backbone {names['backbone']!r} pads on the {side}."
             )
+    _check_reading(parts)
     _check_weight_type(parts)
     if getattr(parts.backbone, "window_stride", None) is not None and not head.windows:
         raise IncompatibleComponentsError(
             f"Head {names['head']!r} reads a text as a whole; window_stride of backbone {names['backbone']!r} splits "
             "it. Use window_stride=None."
+        )
+
+
+def _check_reading(parts: Parts) -> None:
+    """Refuse what would read a head's own tokens in another way than the head says."""
+    names, head = parts.names, parts.head_capabilities
+    if not head.masks and not head.memory:
+        return
+    backbone = parts.backbone_class(parts.backbone)
+    if head.masks and not backbone.takes_masks:
+        raise IncompatibleComponentsError(
+            f"Head {names['head']!r} says which tokens see each other; backbone {names['backbone']!r} takes no such "
+            "masks. Use backbone='bert' or 'llm', or another head, such as 'bce'."
+        )
+    if head.memory and not backbone.remembers:
+        raise IncompatibleComponentsError(
+            f"Head {names['head']!r} reads on from what was read before; backbone {names['backbone']!r} remembers "
+            "nothing. Use backbone='llm' with bidirectional=False, or another head, such as 'bce'."
+        )
+    if parts.strategy_capabilities.changes == "tokens":
+        raise IncompatibleComponentsError(
+            f"Head {names['head']!r} says which tokens see each other, and strategy {names['strategy']!r} adds tokens "
+            "that it does not know of. Use a strategy without virtual tokens, such as 'lora', or another head, such as "
+            "'bce'."
         )
 
 

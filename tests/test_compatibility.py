@@ -299,6 +299,9 @@ class Whole(BceHead):
         ),
         ({}, {"padding": "left"}, BertOptions(), "Head 'local:whole' needs padding on the left"),
         ({}, {"windows": False}, BertOptions(window_stride=4), "Head 'local:whole' reads a text as a whole"),
+        ({}, {"memory": True}, BertOptions(), "Head 'local:whole' reads on from what was read before"),
+        ({}, {"memory": True}, LlmOptions(bidirectional=True), "backbone 'llm' remembers nothing"),
+        ({"changes": "tokens"}, {"masks": True}, LlmOptions(), "strategy 'local:narrow' adds tokens"),
         ({"gradient_checkpointing": False}, {}, BertOptions(), "'local:narrow' cannot be trained with recomputed"),
     ],
 )

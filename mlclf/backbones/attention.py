@@ -63,7 +63,7 @@ def attention(
         return _fused(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **extra)
     scores = torch.matmul(query * (scaling or query.shape[-1] ** -0.5), key.transpose(2, 3))
     if attention_mask is not None:
-        scores = scores + _additive(attention_mask, scores.dtype)
+        scores = scores + additive(attention_mask, scores.dtype)
     precise = torch.float32 if scores.shape[-1] < _SHORT_ROW else scores.dtype
     weights = scores.softmax(dim=-1, dtype=precise).to(value.dtype)
     if dropout > 0.0:
@@ -115,12 +115,18 @@ def attention_mask_for(
         layers; boolean elsewhere; None where nothing is masked.
     """
     mask: Tensor | None = sdpa_mask(device=device, **arguments)
-    if mask is None or torch.device(device).type != "cpu" or not torch.is_grad_enabled():
+    return None if mask is None else prepared(mask, dtype)
+
+
+def prepared(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a boolean mask in the form in which :func:`attention` computes with it, once for all layers."""
+    if mask.device.type != "cpu" or not torch.is_grad_enabled():
         return mask
-    return _additive(mask, torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else dtype)
+    return additive(mask, torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else dtype)
 
 
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a mask that is added to scores: 0 where a token is seen."""
     if mask.dtype is not torch.bool:
         return mask
     # Not minus infinity: a row that is all padding must stay finite.

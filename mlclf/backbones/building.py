@@ -103,9 +103,12 @@ def is_causal(kind: type[PreTrainedConfig]) -> bool:
 def position_limit(config: PreTrainedConfig) -> int | None:
     """Return how many tokens a model can read at once, or None where its configuration gives no limit."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    if positions is None or config.model_type not in _OFFSET_POSITIONS:
-        return positions
-    return positions - int(config.pad_token_id) - 1
+    return None if positions is None else positions - first_position(config)
+
+
+def first_position(config: PreTrainedConfig) -> int:
+    """Return the number that a model gives to the position of a text's first token."""
+    return int(config.pad_token_id) + 1 if config.model_type in _OFFSET_POSITIONS else 0
 
 
 def build_model(

@@ -12,12 +12,14 @@ from pydantic import Field
 from torch import Tensor
 from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 
+from mlclf.backbones import memory as reading
 from mlclf.backbones.bidirectional import check_sees_ahead, open_attention, open_masks
 from mlclf.backbones.building import is_causal
 from mlclf.backbones.device_map import check_can_spread, check_places, is_spread
 from mlclf.backbones.pretrained import PretrainedBackbone, PretrainedOptions
+from mlclf.backbones.visibility import counted_positions
 from mlclf.exceptions import BackboneLoadError
-from mlclf.interfaces import Batch, LoadRequest
+from mlclf.interfaces import Batch, LoadRequest, Memory
 from mlclf.interfaces.backbone import Family, PaddingSide
 from mlclf.options import Options
 
@@ -109,6 +111,7 @@ class LlmBackbone(PretrainedBackbone):
     def __init__(self, options: LlmOptions) -> None:
         super().__init__(options)
         self.padding_side = options.padding_side
+        self.remembers = not options.bidirectional
 
     @property
     def pooling_name(self) -> DecoderPooling:
@@ -142,8 +145,8 @@ class LlmBackbone(PretrainedBackbone):
         return replace(request, dtype=dtype, device_map=self.options.device_map)
 
     def token_states(self, batch: Batch) -> Tensor:
-        """Return the states after the last layer, in float32 whatever the weights are: pooling and head are too."""
-        return super().token_states(batch).float()
+        """Return the states after the last layer, in float32 where the weights are less: pooling and head are too."""
+        return _at_least_float32(super().token_states(batch))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Leave a model where it is that stands on several devices; what is moved is the pooling."""
@@ -164,13 +167,47 @@ class LlmBackbone(PretrainedBackbone):
         """Return torch's fused attention, or the model's own where it has no other (Gemma 2 caps its scores)."""
         return "sdpa" if getattr(kind, "_supports_sdpa", False) else "eager"
 
-    def inputs(self, batch: Batch) -> dict[str, Tensor]:
-        """Return what the model is called with: positions are counted from a row's first token.
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """Return what the model is called with: by default positions are counted from a row's first token.
 
         Without them they would be counted from the padding of rows that are padded on the left. A model that takes no
         positions (BLOOM) sees distances only.
         """
         plain = super().inputs(batch)
-        if "position_ids" not in inspect.signature(type(self.model).forward).parameters:
+        takes = "position_ids" in inspect.signature(type(self.model).forward).parameters
+        if not takes or "position_ids" in plain:
             return plain
-        return {**plain, "position_ids": (batch.attention_mask.cumsum(dim=1) - 1).clamp(min=0)}
+        return {**plain, "position_ids": counted_positions(batch.attention_mask)}
+
+    def read(self, batch: Batch) -> tuple[Tensor, Memory]:
+        """Read a batch and remember it."""
+        states, memory = reading.read(cast(PreTrainedModel, self.model), batch, self.inputs)
+        return _at_least_float32(states), memory
+
+    def peek(
+        self,
+        memory: Memory,
+        ids: Tensor,
+        position_ids: Tensor | None = None,
+        visible: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return the states of further tokens, without remembering them."""
+        twin = cast(reading.KeyValueMemory, memory).copy()
+        return self.read_on(twin, ids, position_ids, visible, mask)
+
+    def read_on(
+        self,
+        memory: Memory,
+        ids: Tensor,
+        position_ids: Tensor | None = None,
+        visible: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return the states of further tokens, and remember them in ``memory``."""
+        model, known = cast(PreTrainedModel, self.model), cast(reading.KeyValueMemory, memory)
+        return _at_least_float32(reading.read_on(model, known, ids, position_ids, visible, mask))
+
+
+def _at_least_float32(states: Tensor) -> Tensor:
+    return states if states.dtype is torch.float64 else states.float()

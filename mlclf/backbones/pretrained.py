@@ -24,6 +24,7 @@ from mlclf.backbones.files import (
 )
 from mlclf.backbones.pooling import PoolingName, make_pooling
 from mlclf.backbones.stack import LayerStack, unused_parameters
+from mlclf.backbones.visibility import model_inputs
 from mlclf.exceptions import BackboneLoadError, IncompatibleComponentsError
 from mlclf.interfaces import Backbone, BackboneSource, Batch, LoadRequest
 from mlclf.options import Options
@@ -78,6 +79,7 @@ class PretrainedBackbone(Backbone):
     """
 
     options: PretrainedOptions
+    takes_masks = True
 
     def __init__(self, options: PretrainedOptions) -> None:
         super().__init__(options)
@@ -118,9 +120,9 @@ class PretrainedBackbone(Backbone):
         """Return what the strategy asks for, changed by what the options say."""
         return request
 
-    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+    def inputs(self, batch: Batch) -> dict[str, Any]:
         """Return what the model is called with."""
-        return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        return model_inputs(cast(PreTrainedModel, self.model), batch)
 
     def locate(self) -> tuple[Path, BackboneSource]:
         """Return the local folder with the model's files, and where they come from.

@@ -3,6 +3,7 @@
 from mlclf.interfaces.backbone import Backbone, BackboneOutput, BackboneSource, LoadRequest
 from mlclf.interfaces.batch import Batch
 from mlclf.interfaces.head import Head, HeadCapabilities, LabelStatistics, LogitsHead
+from mlclf.interfaces.memory import Memory
 from mlclf.interfaces.strategy import LearningRates, RowUpdate, Strategy, StrategyCapabilities
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LearningRates",
     "LoadRequest",
     "LogitsHead",
+    "Memory",
     "RowUpdate",
     "Strategy",
     "StrategyCapabilities",

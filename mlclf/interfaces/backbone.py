@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mlclf.encoding import EncodedTexts, TextEncoder
 from mlclf.exceptions import IncompatibleComponentsError
 from mlclf.interfaces.batch import Batch
+from mlclf.interfaces.memory import MemoryReader
 from mlclf.options import Options as OptionsBase
 
 Family = Literal["encoder", "causal-lm", "masked-lm", "other"]
@@ -92,7 +93,7 @@ class BackboneSource:
     sha256: dict[str, str] = field(default_factory=dict)
 
 
-class Backbone(nn.Module, ABC):
+class Backbone(MemoryReader, nn.Module, ABC):
     """Base of all backbones.
 
     A backbone is created with its options (cheap), then loaded (expensive). It owns tokenizer, padding, pooling

@@ -7,6 +7,18 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+_TENSORS = (
+    "input_ids",
+    "attention_mask",
+    "row_samples",
+    "targets",
+    "known",
+    "states",
+    "row_tasks",
+    "position_ids",
+    "visible",
+)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -33,6 +45,12 @@ class Batch:
     row_tasks : Tensor of int64, shape (n_rows,), or None
         Number of the task by which each row is to be read, where rows of several tasks share the batch; None where
         there is one task.
+    position_ids : Tensor of int64, shape (n_rows, length), or None
+        Position of each token, counted from 0; None is the backbone's own rule.
+    visible : Tensor of bool, shape (n_rows, length, length), or None
+        True where a token (middle axis) sees a token (last axis). Padding is never seen, a token always sees itself,
+        and what the model's sliding windows hide stays hidden, by positions. None is the backbone's own rule. Only
+        backbones with ``takes_masks`` honour these two.
     extras : dict of str to Tensor
         What a head adds in its ``collate`` for itself.
     """
@@ -46,13 +64,13 @@ class Batch:
     states: Tensor | None = None
     first_layer: int = 0
     row_tasks: Tensor | None = None
+    position_ids: Tensor | None = None
+    visible: Tensor | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with all tensors on a device."""
         moved = {
-            name: value.to(device, non_blocking=True)
-            for name in ("input_ids", "attention_mask", "row_samples", "targets", "known", "states", "row_tasks")
-            if (value := getattr(self, name)) is not None
+            name: value.to(device, non_blocking=True) for name in _TENSORS if (value := getattr(self, name)) is not None
         }
         return replace(self, **moved, extras={name: value.to(device) for name, value in self.extras.items()})

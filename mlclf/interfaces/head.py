@@ -49,6 +49,11 @@ class HeadCapabilities:
         Whether it is usable before ``fit``.
     vocabulary : bool
         Whether it needs the backbone's output layer over the vocabulary.
+    masks : bool
+        Whether it needs a backbone that honours ``Batch.position_ids`` and ``Batch.visible``.
+    memory : bool
+        Whether it needs a backbone that remembers what it has read. A head that needs masks or memory reads other
+        tokens than those of the text: outputs of constant layers are then not kept from epoch to epoch.
     """
 
     families: frozenset[Family] = frozenset({"encoder", "causal-lm", "masked-lm", "other"})
@@ -60,6 +65,8 @@ class HeadCapabilities:
     export: bool = True
     zero_shot: bool = False
     vocabulary: bool = False
+    masks: bool = False
+    memory: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlclf.batching import EncodedDataset, Rows, sorted_batches
-from mlclf.interfaces import Batch
+from mlclf.interfaces import Batch, Head
 from mlclf.training.device import Precision, autocast
 
 logger = logging.getLogger(__name__)
@@ -116,6 +116,11 @@ def cached(
     states = _compute(dataset, n_layers, count, pooled=pooled, device=device, precision=precision)
     kind = PooledStateDataset if pooled else TokenStateDataset
     return kind(backbone, dataset.head, dataset.encoded, dataset.targets, states=states, first_layer=n_layers)
+
+
+def can_cache(head: Head) -> bool:
+    """Tell whether a head reads the tokens of the texts alone, so that outputs of constant layers say all of them."""
+    return not (head.capabilities.masks or head.capabilities.memory)
 
 
 def _pooled_is_constant(dataset: EncodedDataset) -> bool:

@@ -21,7 +21,7 @@ from mlclf.interfaces import Strategy
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import TrainingOptions
 from mlclf.quantized import count_weights
-from mlclf.training.cache import cached
+from mlclf.training.cache import cached, can_cache
 from mlclf.training.checkpoint import RunState, load_checkpoint, save_checkpoint
 from mlclf.training.device import Precision
 from mlclf.training.epochs import EpochData, check_same_translations
@@ -135,7 +135,7 @@ def _stepper(run: Run, accelerator: Accelerator, optimizers: Any) -> Stepper:
 def _with_cached_layers(run: Run, device: torch.device) -> Run:
     """Replace both data sets by ones that start above the constant layers, where that saves work."""
     n_layers = run.strategy.constant_layers(run.network.backbone)
-    if n_layers == 0 or run.options.epochs == 1:
+    if n_layers == 0 or run.options.epochs == 1 or not can_cache(run.network.head):
         return run
     if not isinstance(run.train, EncodedDataset):
         logger.warning(
