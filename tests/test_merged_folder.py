@@ -225,7 +225,6 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path, monke
 
 def test_a_backbone_that_is_not_of_transformers_is_refused(tmp_path: Path) -> None:
 
-
     register_backbone(WordBackbone, name="local:words")
     clf = toy_classifier(tmp_path, "full", backbone=WordOptions()).fit(["f0v1", "f1v2"] * 8, [["a"], ["b"]] * 8)
     with pytest.raises(IncompatibleComponentsError, match=r"writes models of transformers.*Use save\(folder\)"):

@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from mlclf.batch_rows import shuffled_batches
@@ -19,6 +20,9 @@ from mlclf.training.optim import Optimizers, clip_gradients, schedule_factor
 from mlclf.training.progress import Progress, training_progress
 
 logger = logging.getLogger(__name__)
+
+# Rows are padded to a multiple of so many predicted tokens.
+_LENGTHS = 8
 
 
 class LanguageModelLoop:
@@ -50,6 +54,7 @@ class LanguageModelLoop:
         self.optimizers = _optimizers(model, options)
         self.total_steps = options.epochs * -(-rows.n_windows // options.batch_size)
         self.steps = 0
+        self.longest = int(rows.window_lengths.max())
 
     def run(self, verbose: int) -> list[float]:
         """Train, and return the mean loss a predicted token of each epoch.
@@ -82,11 +87,11 @@ class LanguageModelLoop:
             total, predicted = total + loss * n, predicted + n
         return total / max(1, predicted)
 
-    def _step(self, batch: np.ndarray) -> tuple[float, int]:
+    def _step(self, batch: NDArray[np.int64]) -> tuple[float, int]:
         """Learn from some rows; return the mean loss of what was predicted, and how many tokens that were."""
         self.optimizers.set_learning_rate(schedule_factor(self.steps, self.total_steps, self.options))
         self.optimizers.zero_grad()
-        ids, mask = self.rows.padded(batch, self.model.config.pad_token_id, "right")
+        ids, mask = self._padded(batch)
         with autocast(self.model.device, self.precision):
             loss, n = self.objective.loss(self.model, ids, mask, self.generator)
         value = float(loss.detach())
@@ -101,6 +106,13 @@ class LanguageModelLoop:
         self.optimizers.step()
         self.steps += 1
         return value, n
+
+    def _padded(self, batch: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return rows whose length is one of few: torch keeps what it prepared for each shape of a product."""
+        pad = self.model.config.pad_token_id
+        ids, mask = self.rows.padded(batch, pad, "right")
+        missing = min(-(ids.shape[1] - 1) % _LENGTHS, self.longest - ids.shape[1])
+        return (np.pad(ids, ((0, 0), (0, missing)), constant_values=pad), np.pad(mask, ((0, 0), (0, missing))))
 
 
 def _optimizers(model: PreTrainedModel, options: TrainingOptions) -> Optimizers:

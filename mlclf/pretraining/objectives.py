@@ -73,12 +73,12 @@ class NextToken(Objective):
     ) -> tuple[Tensor, int]:
         """Return the mean loss of all tokens but the first of each row, and their number."""
         tokens = torch.from_numpy(ids).to(model.device)
-        known = torch.from_numpy(mask[:, 1:]).to(model.device)
+        targets = torch.from_numpy(np.where(mask, ids, _IGNORED)[:, 1:]).to(model.device)
         # Padding stands behind the text, where no token of it looks.
         length = tokens.shape[1] - 1
         before = torch.ones(1, 1, length, length, dtype=torch.bool, device=model.device).tril()
         states = model.base_model(input_ids=tokens[:, :-1], attention_mask=before).last_hidden_state
-        return _cross_entropy(_output(model, states[known]), tokens[:, 1:][known])
+        return _cross_entropy(_output(model, states).flatten(0, 1), targets.flatten()), int(mask[:, 1:].sum())
 
 
 class HiddenTokens(Objective):
@@ -115,7 +115,7 @@ class HiddenTokens(Objective):
         tokens, attended = (torch.from_numpy(part).to(model.device) for part in (read, mask.astype(np.int64)))
         states = model.base_model(input_ids=tokens, attention_mask=attended).last_hidden_state
         here = chosen != _IGNORED
-        return _cross_entropy(_output(model, states[here]), chosen[here])
+        return _cross_entropy(_output(model, states[here]), chosen[here]), int((targets != _IGNORED).sum())
 
     def hide(
         self, ids: NDArray[np.int64], mask: NDArray[np.bool_], generator: np.random.Generator
@@ -141,12 +141,13 @@ def make_objective(shape: LanguageModelShape, tokenizer: Tokenizer) -> Objective
 
 
 def _output(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """Return the logits of some states; all other positions would be a waste."""
+    """Return the logits of states."""
     head: Any = model.lm_head if hasattr(model, "lm_head") else model.cls
     logits: Tensor = head(states)
     return logits
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
-    n = len(targets)
-    return functional.cross_entropy(logits.float(), targets, reduction="sum") / max(1, n), n
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over the positions that have a target; 0 where none has."""
+    total = functional.cross_entropy(logits.float(), targets, ignore_index=_IGNORED, reduction="sum")
+    return total / (targets != _IGNORED).sum().clamp(min=1)
