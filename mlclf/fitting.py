@@ -182,6 +182,7 @@ def train_model(
     model.history = train(run, _accelerator(model.device, precision))
     model.strategy.finish(model.network.backbone)
     model.network.eval()
+    model.network.head.refresh(model.network.backbone)
 
 
 def rows_to_keep(plan: Plan, buffer: ReplayBuffer, training: Rows, validation: Rows | None) -> ReplayBuffer | None:

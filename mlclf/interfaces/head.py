@@ -101,8 +101,8 @@ class Head(nn.Module, ABC):
     """Base of all heads; trainer, thresholds and bundle use nothing else.
 
     The life of a head: ``check`` -> ``bind`` (once the labels are known) -> ``encode`` the texts -> for each batch
-    ``collate`` and ``losses`` or ``probabilities`` -> ``grow`` where more is learned later. What learns are this
-    module's parameters.
+    ``collate`` and ``losses``, or ``refresh`` and then ``probabilities`` -> ``grow`` where more is learned later. What
+    learns are this module's parameters.
 
     Parameters
     ----------
@@ -160,6 +160,13 @@ class Head(nn.Module, ABC):
         grown.bind(backbone, after)
         _copy_known(self, grown, before.n_labels, after.n_labels)
         return grown
+
+    def refresh(self, backbone: Backbone) -> None:
+        """Compute anew what the head keeps of the backbone's weights, such as vectors of the labels; in its buffers.
+
+        Called in evaluation mode, before probabilities are asked for, whenever weights have been trained. The default
+        keeps nothing.
+        """
 
     @abstractmethod
     def losses(self, backbone: Backbone, batch: Batch) -> Tensor:

@@ -32,6 +32,8 @@ def evaluate_run(
 
     targets = dataset.targets
     assert targets is not None
+    network.eval()
+    network.head.refresh(network.backbone)
     probabilities = bounded_probabilities(network, dataset, targets.n_labels, device, precision)
     one = tune("global", probabilities, targets).apply(probabilities)
     each = tune("per-label", probabilities, targets).apply(probabilities)

@@ -1,0 +1,1 @@
+"""A head of mlclf that scores texts against descriptions of the labels."""
