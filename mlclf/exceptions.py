@@ -18,7 +18,8 @@
     │   ├── PluginDisabledError                    switched off by an environment variable
     │   ├── PluginConflictError                    two packages claim one plugin id
     │   ├── PluginIncompatibleError                made for another version of mlclf
-    │   └── PluginLoadError        (ImportError)   the plugin failed while loading
+    │   ├── PluginLoadError        (ImportError)   the plugin failed while loading
+    │   └── ConformanceError       (AssertionError) a component breaks a rule of the interfaces
     ├── BundleError                (ValueError)    a saved folder that cannot be used
     │   ├── BundleDamagedError                     missing, truncated or altered files
     │   ├── BundleVersionError                     written by an incompatible version
@@ -107,6 +108,10 @@ class PluginIncompatibleError(PluginError):
 
 class PluginLoadError(PluginError, ImportError):
     """The plugin failed while it was loaded."""
+
+
+class ConformanceError(PluginError, AssertionError):
+    """A plugin or component breaks a rule that :mod:`mlclf.testing` checks."""
 
 
 class BundleError(MlclfError, ValueError):

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toy import toy_classifier, toy_rows
 
-from mlclf import BceOptions, BertOptions, LoraOptions, MultiLabelClassifier
+from mlclf import BceOptions, BertOptions, LoraOptions, MultiLabelClassifier, register_backbone
 from mlclf.exceptions import (
     BackboneLoadError,
     BundleDamagedError,
@@ -23,6 +23,7 @@ from mlclf.exceptions import (
     OptionsError,
     PluginError,
 )
+from mlclf.testing import TinyBackbone, TinyOptions
 
 
 @pytest.fixture(scope="module")
@@ -244,3 +245,20 @@ def test_a_pickled_classifier_predicts_the_same(fitted: MultiLabelClassifier) ->
     texts, _ = toy_rows(8)
     copy = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(copy.predict_proba(texts), fitted.predict_proba(texts))
+
+
+def test_weights_that_no_source_has_are_always_saved(tmp_path: Path) -> None:
+    texts, labels = toy_rows(32)
+    register_backbone(TinyBackbone, "local:tiny")
+    clf = toy_classifier(tmp_path, "head-only", backbone=TinyOptions()).fit(texts, labels)
+    clf.save(tmp_path / "m")
+    again = MultiLabelClassifier.load(tmp_path / "m")
+    np.testing.assert_array_equal(again.predict_proba(texts), clf.predict_proba(texts))
+
+
+def test_a_model_loaded_from_a_whole_folder_is_saved_whole_again(fitted: MultiLabelClassifier, tmp_path: Path) -> None:
+    texts, _ = toy_rows(8)
+    fitted.save(tmp_path / "first", include_backbone=True)
+    MultiLabelClassifier.load(tmp_path / "first").save(tmp_path / "second")
+    again = MultiLabelClassifier.load(tmp_path / "second")
+    np.testing.assert_array_equal(again.predict_proba(texts), fitted.predict_proba(texts))

@@ -78,8 +78,10 @@ def save_model(
         )
     strategy_state = model.strategy.state(model.network.backbone)
     rest = other_weights(model.network.backbone, strategy_state)
-    # What full fine-tuning leaves alone (an unused table, a buffer) is not worth a second download.
-    included = include_backbone or _size(rest) <= _size(strategy_state)
+    # Weights that no source has would be lost, and what full fine-tuning leaves alone (an unused table, a buffer) is
+    # not worth a second download.
+    sourceless = model.network.backbone.source().kind == "none"
+    included = include_backbone or sourceless or _size(rest) <= _size(strategy_state)
     with replace_folder(target) as work:
         write_bundle(model, work, rest if included else None, model.replay if include_replay else None)
 

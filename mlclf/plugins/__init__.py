@@ -9,6 +9,7 @@ from mlclf.plugins.provenance import provenance, require
 from mlclf.plugins.records import PluginLoadWarning, PluginRecord
 from mlclf.plugins.registration import register_backbone, register_head, register_strategy
 from mlclf.plugins.registry import (
+    component_classes,
     component_names,
     component_specs,
     find_component,
@@ -26,6 +27,7 @@ __all__ = [
     "PluginLoadWarning",
     "PluginManager",
     "PluginRecord",
+    "component_classes",
     "component_names",
     "component_specs",
     "find_component",

@@ -41,6 +41,8 @@ class PluginManager:
     ----------
     local : LocalComponents
         Components registered in this process.
+    host_version : str
+        As given.
 
     Examples
     --------
@@ -58,7 +60,7 @@ class PluginManager:
         self.local = LocalComponents()
         self._environ = environ
         self._entry_points = None if entry_points is None else tuple(entry_points)
-        self._host_version = host_version
+        self.host_version = host_version
         self._lock = threading.RLock()
         self._scanned = False
         self._strict = False
@@ -95,6 +97,23 @@ class PluginManager:
             if plugin_id not in self._records:
                 raise MissingPluginError(self._missing(plugin_id, purpose))
             return self._records[plugin_id]
+
+    def installed(self, plugin_id: str) -> InstalledPlugin:
+        """Return what package metadata says of one plugin; imports nothing.
+
+        Parameters
+        ----------
+        plugin_id : str
+            Plugin id.
+
+        Raises
+        ------
+        MissingPluginError
+            If it is not installed.
+        """
+        with self._lock:
+            self.record(plugin_id)
+            return self._plugins[plugin_id]
 
     def load(self, plugin_id: str, purpose: str = "") -> PluginRecord:
         """Load one plugin, unless it is loaded, and return its record.
@@ -164,7 +183,7 @@ class PluginManager:
         importlib.invalidate_caches()
         allowed = PluginFilter.read(os.environ if self._environ is None else self._environ)
         found = find_entry_points() if self._entry_points is None else self._entry_points
-        for plugin_id, (plugin, record) in survey(found, allowed, self._host_version).items():
+        for plugin_id, (plugin, record) in survey(found, allowed, self.host_version).items():
             self._plugins.setdefault(plugin_id, plugin)
             self._records.setdefault(plugin_id, record)
         self._scanned, self._strict = True, allowed.strict

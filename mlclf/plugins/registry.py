@@ -108,10 +108,8 @@ def resolve(
     >>> spec.name, component.__name__, type(options).__name__
     ('lora', 'LoraStrategy', 'LoraOptions')
     """
-    manager = manager or get_manager()
     name = _name_of(kind, choice)
-    spec = find_component(kind, name, manager=manager)
-    component, options_class = _classes(kind, spec, manager)
+    spec, component, options_class = component_classes(kind, name, manager=manager)
     if isinstance(choice, str):
         return spec, component, options_class()
     if not isinstance(choice, options_class):
@@ -163,6 +161,44 @@ def find_component(kind: Kind, name: str, *, manager: PluginManager | None = Non
     return offered[name]
 
 
+def component_classes(
+    kind: Kind, name: str, *, manager: PluginManager | None = None
+) -> tuple[ComponentSpec, Any, type[Options]]:
+    """Return a component's record, class and options class; imports the component.
+
+    Parameters
+    ----------
+    kind : {"backbone", "strategy", "head"}
+        What is wanted.
+    name : str
+        Its name.
+    manager : PluginManager or None
+        Where plugins are looked up; None takes that of the process.
+
+    Raises
+    ------
+    UnknownComponentError
+        If there is no such component.
+    PluginError
+        If its plugin cannot be used, or its classes are not what they must be.
+    MissingExtraError
+        If the component needs a package that is not installed.
+
+    Examples
+    --------
+    >>> spec, component, options = component_classes("head", "bce")
+    >>> spec.name, component.__name__, options.__name__
+    ('bce', 'BceHead', 'BceOptions')
+    """
+    manager = manager or get_manager()
+    spec = find_component(kind, name, manager=manager)
+    plugin_id = plugin_id_of(spec.name)
+    if plugin_id == LOCAL_ID:
+        return (spec, *manager.local.classes(kind, spec.name))
+    origin = "mlclf" if plugin_id is None else manager.record(plugin_id).title
+    return (spec, *load_classes(kind, spec, origin))
+
+
 def component_specs(kind: Kind, *, manager: PluginManager | None = None) -> tuple[ComponentSpec, ...]:
     """Return the records of all usable components of a kind: built in, registered in this process, from plugins.
 
@@ -205,13 +241,6 @@ def _name_of(kind: Kind, choice: object) -> str:
         f"{kind} must be a name or options, got {type(choice).__name__}. "
         f"Give {example.name!r} or {example.options.partition(':')[2]}(...)."
     )
-
-
-def _classes(kind: Kind, spec: ComponentSpec, manager: PluginManager) -> tuple[Any, type[Options]]:
-    plugin_id = plugin_id_of(spec.name)
-    if plugin_id == LOCAL_ID:
-        return manager.local.classes(kind, spec.name)
-    return load_classes(kind, spec, "mlclf" if plugin_id is None else manager.record(plugin_id).title)
 
 
 def _builtin(kind: Kind, name: str, manager: PluginManager) -> ComponentSpec:
