@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--score-rows", type=int, default=2000, help="rows of dev and of test to measure F1 on")
     parser.add_argument("--keep", type=Path, help="folder of finished runs; those found there are not repeated")
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS))
+    parser.add_argument("--quality", action="store_true", help="show F1 alone: for runs beside other work")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--job", type=json.loads, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -66,21 +67,31 @@ def main() -> None:
 
 
 def report(options: argparse.Namespace, results: dict[str, list[dict[str, Any]]]) -> None:
-    """Print the table; the ratio is of the medians of seconds."""
-    header = ["contender", "micro-F1", "macro-F1", "seconds (median)", "times as fast", "peak MiB",
-              "trainable parameters", "share of matmul peak"]  # fmt: skip
+    """Print the table of quality, and of cost where the machine was free for it."""
+    columns = {"contender": list(results)}
+    for figure, name in (("micro_f1", "micro-F1"), ("macro_f1", "macro-F1")):
+        columns[name] = [spread([run[figure] for run in runs]) for runs in results.values()]
+    title = "Training quality" if options.quality else "Training speed"
+    if not options.quality:
+        columns |= costs(results)
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    write_report(options.out, title, "training_speed.py", markdown_table(list(columns), rows), {"runs": results})
+
+
+def costs(results: dict[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
+    """Return the columns of what a fit costs; the ratio is of the medians of seconds."""
     median = {name: float(np.median([run["seconds"] for run in runs])) for name, runs in results.items()}
-    rows = []
-    for name, runs in results.items():
-        rival = "Trainer + peft LoRA fp32" if "LoRA" in name else "Trainer full fp32"
-        ratio = f"{median[rival] / median[name]:.2f}" if rival in median else "-"
-        rows.append([
-            name, spread([run["micro_f1"] for run in runs]), spread([run["macro_f1"] for run in runs]),
-            f"{median[name]:.1f}", ratio, f"{np.mean([run['memory'] for run in runs]):.0f}",
-            f"{runs[0]['trainable']:,}",
-            f"{np.mean([run['peak_share'] for run in runs]):.0%} of {runs[0]['arithmetic']}",
-        ])  # fmt: skip
-    write_report(options.out, "Training speed", "training_speed.py", markdown_table(header, rows), {"runs": results})
+    rivals = {name: "Trainer + peft LoRA fp32" if "LoRA" in name else "Trainer full fp32" for name in results}
+    return {
+        "seconds (median)": [f"{value:.1f}" for value in median.values()],
+        "times as fast": [f"{median[r] / median[n]:.2f}" if r in median else "-" for n, r in rivals.items()],
+        "peak MiB": [f"{np.mean([run['memory'] for run in runs]):.0f}" for runs in results.values()],
+        "trainable parameters": [f"{runs[0]['trainable']:,}" for runs in results.values()],
+        "share of matmul peak": [
+            f"{np.mean([run['peak_share'] for run in runs]):.0%} of {runs[0]['arithmetic']}"
+            for runs in results.values()
+        ],
+    }
 
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
