@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlclf.exceptions import BundleDamagedError, InvalidInputError, OptionsError
+from mlclf.exceptions import BundleDamagedError, OptionsError
 from mlclf.probabilities import checked_probabilities, log_odds, sigmoid
 from mlclf.ranked_cells import Cells, cell_chunks
+from mlclf.reliability import N_BINS, reliability
 from mlclf.targets import Targets
 
 # Standard deviations of the prior. In cross-validated log-loss a weaker one served a TF-IDF model of Reuters
@@ -178,7 +179,7 @@ def fit_calibrator(probabilities: Any, targets: Targets) -> Calibrator:
     return Calibrator(scale.astype(np.float32), offset.astype(np.float32))
 
 
-def expected_calibration_error(probabilities: Any, targets: Targets, n_bins: int = 15) -> float:
+def expected_calibration_error(probabilities: Any, targets: Targets, n_bins: int = N_BINS) -> float:
     """Return how far probabilities are from frequencies on average, over all known cells of all labels.
 
     Cells are put into bins of equal width by their probability; the error is the mean, weighted by the number of cells,
@@ -203,22 +204,7 @@ def expected_calibration_error(probabilities: Any, targets: Targets, n_bins: int
     >>> expected_calibration_error(np.array([[0.75, 0.0], [0.75, 0.0]]), targets)
     0.125
     """
-    if n_bins < 1:
-        raise InvalidInputError(f"n_bins must be at least 1, got {n_bins}.")
-    checked = checked_probabilities(probabilities, targets.n_labels, len(targets))
-    known = int(targets.known_counts.sum())
-    if not known:
-        return float("nan")
-    # Sum of (probability - truth) in each bin. Cells of probability 0 add nothing but the positives among them.
-    gaps = np.zeros(n_bins)
-    missed = int(targets.positives.sum())
-    for cells in cell_chunks(checked, targets):
-        scores = cells.scores.astype(np.float64)
-        bins = np.minimum((scores * n_bins).astype(np.int64), n_bins - 1)
-        gaps += np.bincount(bins, weights=scores - cells.truth, minlength=n_bins)
-        missed -= int(cells.truth.sum())
-    gaps[0] -= missed
-    return float(np.abs(gaps).sum() / known)
+    return reliability(probabilities, targets, n_bins).error
 
 
 def _shared_offset(probabilities: Any, targets: Targets) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from mlclf.labels import Targets
 from mlclf.metrics import score as score_probabilities
 from mlclf.model import Model
 from mlclf.report import Report
+from mlclf.report_details.details import check_error_texts, make_details
 from mlclf.texts import as_texts
 from mlclf.thresholds import Thresholds, as_thresholds
 
@@ -116,7 +118,7 @@ class PredictionMixin:
         k = checked_k(k, model.labels.n_labels)
         return model.top(as_texts(X), k)
 
-    def evaluate(self, X: Any, Y: Any) -> Report:
+    def evaluate(self, X: Any, Y: Any, *, error_texts: int = 0) -> Report:
         """Compare predictions with true labels.
 
         Parameters
@@ -124,17 +126,24 @@ class PredictionMixin:
         X : sequence of str, length n_samples
         Y : label lists, indicator array, DataFrame or sparse matrix
             Labels unknown to the model are counted as missed, with a warning.
+        error_texts : int, default=0
+            Number of rows, those in which wrong decisions cost most, whose texts the report keeps, to be shown by
+            ``to_html``.
 
         Returns
         -------
         Report
-            Figures at 0.5 and at the fitted thresholds, and a row for each label; ``print`` it.
+            Figures at 0.5 and at the fitted thresholds, and a row for each label; ``print`` it, or write a page with
+            ``to_html("report.html")``.
         """
         model = self._fitted()
+        check_error_texts(error_texts)
         texts = as_texts(X)
         targets = model.labels.encode(Y, unknown_labels="warn", n_samples=len(texts))
         probabilities = model.bounded_probabilities(texts, targets)
-        return score_probabilities(probabilities, targets, model.thresholds, names=model.labels.names)
+        report = score_probabilities(probabilities, targets, model.thresholds, names=model.labels.names)
+        details = make_details(probabilities, targets, model.thresholds, texts=texts, error_texts=error_texts)
+        return replace(report, details=details)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return subset accuracy: the share of texts whose whole label set is right (scikit-learn's definition).

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlclf.decision_metrics import Average, DecisionFigures, LabelFigures, Policy
-from mlclf.exceptions import MissingExtraError
+from mlclf.exceptions import MissingExtraError, OptionsError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mlclf.report_details import ReportDetails
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class Report:
         NaN for a label that applies to no row.
     ranking : RankingFigures
     policy : Policy
+    details : ReportDetails or None
+        What :meth:`to_html` shows beside figures; ``evaluate`` keeps it, :func:`mlclf.metrics.score` alone does not.
 
     Examples
     --------
@@ -98,6 +104,7 @@ class Report:
     average_precision: NDArray[np.float64]
     ranking: RankingFigures
     policy: Policy
+    details: ReportDetails | None = None
 
     @property
     def n_labels(self) -> int:
@@ -200,6 +207,31 @@ class Report:
                 "Report.to_frame needs pandas: pip install pandas. to_dict() works without."
             ) from error
         return pd.DataFrame(self._columns(), index=pd.Index(list(self.names), name="label"))
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the report as one HTML file that needs nothing beside it and loads nothing.
+
+        It has the figures, a sortable table of labels, curves over thresholds, a calibration plot, labels that go
+        together or are taken for each other, and the rows in which wrong decisions cost most. A report that does not
+        hold some of it says so in its place.
+
+        Parameters
+        ----------
+        path : path
+            File to write or replace; folders above it are made.
+
+        Raises
+        ------
+        OptionsError
+            If there is a folder of that name.
+        """
+        from mlclf.report_page import page
+
+        target = Path(path)
+        if target.is_dir():
+            raise OptionsError(f"{str(target)!r} is a folder: to_html needs the name of a file, such as 'report.html'.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(page(self), encoding="utf-8")
 
     def __str__(self) -> str:
         from mlclf.report_text import report_text

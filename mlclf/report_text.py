@@ -35,7 +35,8 @@ def report_text(report: Report) -> str:
     -------
     str
     """
-    parts = [_heading(report), _label_tables(report), _summary(report), _ranking(report), *_notes(report)]
+    notes = [_wrapped(note) for note in report_notes(report)]
+    parts = [heading(report), _label_tables(report), _summary(report), _ranking(report), *notes]
     return "\n\n".join(parts)
 
 
@@ -59,7 +60,8 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def _heading(report: Report) -> str:
+def heading(report: Report) -> str:
+    """Return what was evaluated and by which thresholds, in a line."""
     limit = "" if report.top_k is None else f", at most {report.top_k} labels a row"
     return f"{report.n_samples:,} rows, {report.n_labels:,} labels; thresholds: {report.rule}{limit}"
 
@@ -90,7 +92,7 @@ def _label_table(report: Report, columns: NDArray[np.int64]) -> str:
             _name(report.names[i]),
             f"{report.support[i]:,}",
             f"{labels.predicted[i]:,}",
-            *(_figure(x[i]) for x in numbers),
+            *(figure(x[i]) for x in numbers),
         ]
         for i in columns
     ]
@@ -99,55 +101,73 @@ def _label_table(report: Report, columns: NDArray[np.int64]) -> str:
 
 def _summary(report: Report) -> str:
     header = ["", "precision", "recall", "F1", "|", "at 0.5: precision", "recall", "F1"]
+    return table(header, [[name, *tuned, "|", *half] for name, tuned, half in summary_rows(report)])
+
+
+def summary_rows(report: Report) -> list[tuple[str, list[str], list[str]]]:
+    """Return averages and row figures.
+
+    Returns
+    -------
+    list of (str, list of str, list of str)
+        What it is; precision, recall and F1 at the thresholds and at 0.5. A figure of rows stands in the place of F1.
+    """
     rows = []
     for name in _AVERAGES:
         pair = getattr(report.tuned, name), getattr(report.at_half, name)
-        tuned, half = ([_figure(x) for x in (each.precision, each.recall, each.f1)] for each in pair)
-        rows.append([f"{name} average", *tuned, "|", *half])
-    for name, values in _row_figures(report).items():
-        rows.append([name, "", "", values[0], "|", "", "", values[1]])
-    return table(header, rows)
+        tuned, half = ([figure(x) for x in (each.precision, each.recall, each.f1)] for each in pair)
+        rows.append((f"{name} average", tuned, half))
+    for name, (tuned_figure, half_figure) in _row_figures(report).items():
+        rows.append((name, ["", "", tuned_figure], ["", "", half_figure]))
+    return rows
 
 
 def _row_figures(report: Report) -> dict[str, tuple[str, str]]:
     def pair(figures: DecisionFigures) -> tuple[str, str, str]:
-        return _figure(figures.subset_accuracy), _figure(figures.hamming_loss), f"{figures.empty_predicted:,}"
+        return figure(figures.subset_accuracy), figure(figures.hamming_loss), f"{figures.empty_predicted:,}"
 
     names = ("subset accuracy", "Hamming loss", f"rows without predicted label (true: {report.n_empty:,})")
     return dict(zip(names, zip(pair(report.tuned), pair(report.at_half), strict=True), strict=True))
 
 
 def _ranking(report: Report) -> str:
-    ranking = report.ranking
-    values = {
-        "Ranking, without thresholds": "",
-        "mean avg. precision": _figure(ranking.mean_average_precision),
-        "LRAP": _figure(ranking.label_ranking_average_precision),
-        **{f"P@{k}": _figure(value) for k, value in ranking.precision_at.items()},
-        "calibration error": _figure(ranking.calibration_error),
-    }
+    values = {"Ranking, without thresholds": "", **ranking_figures(report)}
     return table(list(values), [list(values.values())])
 
 
-def _notes(report: Report) -> list[str]:
+def ranking_figures(report: Report) -> dict[str, str]:
+    """Return the figures that need no threshold, by name."""
+    ranking = report.ranking
+    return {
+        "mean avg. precision": figure(ranking.mean_average_precision),
+        "LRAP": figure(ranking.label_ranking_average_precision),
+        **{f"P@{k}": figure(value) for k, value in ranking.precision_at.items()},
+        "calibration error": figure(ranking.calibration_error),
+    }
+
+
+def report_notes(report: Report) -> list[str]:
     """Return the policy and whatever the reader must be warned of."""
-    notes = [_wrapped("Policy: " + report.policy.describe())]
+    notes = ["Policy: " + report.policy.describe()]
     if report.n_unknown:
-        notes.append(_wrapped(f"Left out: {report.n_unknown:,} unknown cells."))
+        notes.append(f"Left out: {report.n_unknown:,} unknown cells.")
     if report.n_dropped:
-        notes.append(_wrapped(f"Missed: {report.n_dropped:,} true labels that the model does not know count in micro "
-                              "and sample averages and in subset accuracy."))  # fmt: skip
+        notes.append(
+            f"Missed: {report.n_dropped:,} true labels that the model does not know count in micro and sample averages "
+            "and in subset accuracy."
+        )
     if report.n_samples and not report.tuned.labels.predicted.any():
         notes.append("Warning: no label is predicted for any row.")
     elif report.never_predicted:
         missed = report.never_predicted
         names = ", ".join(map(_name, missed[:10])) + (", ..." if len(missed) > 10 else "")
         share = f"{len(missed):,} of {report.n_labels:,} labels"
-        notes.append(_wrapped(f"Warning: never predicted, though they apply to some row: {names} ({share})."))
+        notes.append(f"Warning: never predicted, though they apply to some row: {names} ({share}).")
     return notes
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
+    """Return a figure with three digits, or a dash where it is not defined."""
     return "-" if np.isnan(value) else f"{value:.3f}"
 
 

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from mlclf import BertOptions, LoraOptions, TrainingOptions
+from mlclf.charts.axis import Axis
 from mlclf.cli.app import app
 from mlclf.comparing import ComparedRows, Comparison, compare, processes, read_rows
-from mlclf.comparing.axis import Axis
 from mlclf.comparing.comparison import Run
 from mlclf.comparing.jobs import Settings, make_jobs
 from mlclf.comparing.matrix import Cell, Refusal, make_matrix

@@ -33,6 +33,13 @@ def evaluate(
     thresholds: Thresholds = None,
     device: Device = None,
     as_json: Json = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Also write the report as one HTML file, report.html for example."),
+    ] = None,
+    error_texts: Annotated[
+        int, typer.Option(min=0, help="Texts of the most costly errors that stand in the HTML file.")
+    ] = 20,
 ) -> None:
     """Compare a model's predictions with true labels."""
     with results_only() as results, messages_to_stderr(logging.WARNING):
@@ -48,7 +55,9 @@ def evaluate(
         classifier = MultiLabelClassifier.load(model, device=device)
         if thresholds is not None:
             classifier.set_thresholds(parse_thresholds(thresholds, classifier.classes_.tolist()))
-        report = classifier.evaluate(rows.texts, rows.labels)
+        report = classifier.evaluate(rows.texts, rows.labels, error_texts=0 if html is None else error_texts)
+        if html is not None:
+            report.to_html(html)
         if as_json:
             write_json(report.to_dict(), results)
         else:

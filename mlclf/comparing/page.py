@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from mlclf.charts.document import COLOURS, document, rows_of_cells, scrolled
 from mlclf.comparing.matrix import Refusal
 from mlclf.comparing.plots import PLOTS, svg
 from mlclf.comparing.table import CellSummary, columns
@@ -13,33 +14,10 @@ from mlclf.comparing.table import CellSummary, columns
 if TYPE_CHECKING:
     from mlclf.comparing.comparison import Comparison
 
-# No script, no picture, no address: whatever a name in the tables says, the browser loads and runs nothing.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """
-:root { color-scheme: light dark; --text: #1c1e21; --soft: #5b6370; --back: #ffffff; --line: #d9dde3;
-  --c0: #2b5fb3; --c1: #a9471a; --c2: #2a7a3f; --c3: #7d3c98; --c4: #8a6d00; --c5: #94234a; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6e8eb; --soft: #a2aab6; --back: #15181d; --line: #363c45;
-  --c0: #4a7fd4; --c1: #c9652f; --c2: #3f9a58; --c3: #a264bd; --c4: #a68a1f; --c5: #c04a72; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 75rem; font: 16px/1.5 system-ui, sans-serif;
-  color: var(--text); background: var(--back); overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-p, dd { max-width: 45rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-.name { text-align: left; white-space: normal; min-width: 7rem; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
-figure { margin: 0; } figcaption { color: var(--soft); }
-svg { width: 100%; height: auto; font: 15px system-ui, sans-serif; } svg text { fill: var(--text); }
-.grid { stroke: var(--line); }
 .point circle { stroke: var(--back); } .point line { stroke-width: 2; }
 .point text { fill: #ffffff; stroke: none; font-weight: 600; font-size: 13px; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; }
-dt { color: var(--soft); } dd { margin: 0; }
-pre { white-space: pre-wrap; margin: 0; font: inherit; }
-@media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; } }
-""" + "".join(f".c{n} {{ fill: var(--c{n}); stroke: var(--c{n}); }} " for n in range(6))
+""" + "".join(f".c{n} {{ fill: var(--c{n}); stroke: var(--c{n}); }} " for n in range(COLOURS))
 _NAMES = ("backbone", "strategy", "head")
 
 
@@ -61,17 +39,7 @@ def page(comparison: Comparison) -> str:
         _facts(comparison.facts),
         _runs(comparison),
     ]
-    return "\n".join(
-        [
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>mlclf compare: {escape(comparison.rows.source)}</title>",
-            f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>",
-            *body,
-            "</main>\n</body>\n</html>\n",
-        ]
-    )
+    return document(f"mlclf compare: {comparison.rows.source}", body, style=_STYLE)
 
 
 def _measured(cells: Sequence[CellSummary]) -> list[str]:
@@ -106,18 +74,14 @@ def _key(cells: Sequence[CellSummary]) -> str:
 
 
 def _table(name: str, explained: str, table: list[tuple[str, list[str]]]) -> str:
-    """Return a table in a box that is scrolled where it is wider than the screen, below what explains it."""
+    """Return a table of columns."""
     classes = [' class="name"' if column in _NAMES else "" for column, _ in table]
-    head = "".join(f'<th scope="col"{kind}>{escape(text)}</th>' for kind, (text, _) in zip(classes, table, strict=True))
+    head = [f'<th scope="col"{kind}>{escape(text)}</th>' for kind, (text, _) in zip(classes, table, strict=True)]
     rows = [
-        "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(classes, row, strict=True)) + "</tr>"
+        [f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(classes, row, strict=True)]
         for row in zip(*(cells for _, cells in table), strict=True)
     ]
-    return (
-        f'<p id="{name}">{escape(explained)}</p>'
-        f'<div class="wide" tabindex="0" role="region" aria-labelledby="{name}"><table aria-describedby="{name}">'
-        f"<thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>"
-    )
+    return scrolled(name, explained, rows_of_cells(head, rows))
 
 
 def _listed(title: str, explained: str, refusals: Iterable[Refusal]) -> list[str]:

@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from mlclf.comparing.axis import Axis
+from mlclf.charts.axis import Axis
+from mlclf.charts.document import COLOURS
+from mlclf.charts.frame import Frame, text
 from mlclf.comparing.table import CellSummary, Spread
 from mlclf.strategy_table import percent
 
-_WIDTH, _HEIGHT = 640, 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 28, 20, 56
 _RADIUS = 11
-# Classes of the page's style sheet: colours for backbones, begun again where there are more.
-_COLOURS = 6
 
 
 @dataclass(frozen=True)
@@ -70,23 +68,16 @@ def svg(plot: Plot, summaries: Sequence[CellSummary]) -> str:
     scores = [row.figures["micro_f1"] for row in summaries]
     across = Axis.over(costs)
     upwards = Axis.over([value for spread in scores for value in _ends(spread)], logarithmic=False)
+    frame = Frame(across, upwards)
     backbones = sorted({row.cell.backbone for row in summaries})
     points = [
-        _point(row, plot, _x(across, cost), upwards, backbones.index(row.cell.backbone))
+        _point(row, plot, frame, cost, backbones.index(row.cell.backbone))
         for row, cost in zip(summaries, costs, strict=True)
     ]
-    ids = f"{plot.name}-title", f"{plot.name}-text"
-    return "\n".join(
-        [
-            f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-labelledby="{ids[0]} {ids[1]}">',
-            f'<title id="{ids[0]}">{escape(plot.title)}</title>',
-            f'<desc id="{ids[1]}">{escape(_described(plot, summaries))}</desc>',
-            *_grid(across, upwards, plot),
-            # The best are drawn last, so that they lie above those they hide.
-            *reversed(points),
-            "</svg>",
-        ]
-    )
+    label = f"{plot.label} (logarithmic)" if across.logarithmic else plot.label
+    axes = [*frame.grid(plot.tick, "{:g}".format), *frame.labels(label, "micro-F1")]
+    # The best are drawn last, so that they lie above those they hide.
+    return frame.svg(plot.name, plot.title, _described(plot, summaries), [*axes, *reversed(points)])
 
 
 def _ends(spread: Spread) -> tuple[float, float]:
@@ -94,45 +85,15 @@ def _ends(spread: Spread) -> tuple[float, float]:
     return max(0.0, spread.mean - std), spread.mean + std
 
 
-def _x(axis: Axis, value: float) -> float:
-    return _LEFT + axis.place(value) * (_WIDTH - _LEFT - _RIGHT)
-
-
-def _y(axis: Axis, value: float) -> float:
-    return _HEIGHT - _BOTTOM - axis.place(value) * (_HEIGHT - _TOP - _BOTTOM)
-
-
-def _grid(across: Axis, upwards: Axis, plot: Plot) -> list[str]:
-    """Return lines, numbers and names of both axes."""
-    bottom = _HEIGHT - _BOTTOM
-    lines = []
-    for value in upwards.ticks:
-        y = _y(upwards, value)
-        lines.append(f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}"/>')
-        lines.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
-    for value in across.ticks:
-        x = _x(across, value)
-        lines.append(f'<line class="grid" x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom}"/>')
-        lines.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{escape(plot.tick(value))}</text>')
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    label = f"{plot.label} (logarithmic)" if across.logarithmic else plot.label
-    lines.append(f'<text x="{middle}" y="{_HEIGHT - 10}" text-anchor="middle">{escape(label)}</text>')
-    lines.append(
-        f'<text transform="translate(14 {(_TOP + bottom) / 2}) rotate(-90)" text-anchor="middle">micro-F1</text>'
-    )
-    return lines
-
-
-def _point(row: CellSummary, plot: Plot, x: float, upwards: Axis, backbone: int) -> str:
+def _point(row: CellSummary, plot: Plot, frame: Frame, cost: float, backbone: int) -> str:
     """Return a numbered circle with a bar from one standard deviation below to one above."""
     score = row.figures["micro_f1"]
-    low, high = (_y(upwards, value) for value in _ends(score))
-    y = _y(upwards, score.mean)
+    low, high = (frame.y(value) for value in _ends(score))
+    x, y = frame.x(cost), frame.y(score.mean)
     bar = "" if score.std is None else f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}"/>'
     return (
-        f'<g class="point c{backbone % _COLOURS}"><title>{escape(_in_words(row, plot))}</title>{bar}'
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}"/>'
-        f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{row.number}</text></g>'
+        f'<g class="point c{backbone % COLOURS}"><title>{escape(_in_words(row, plot))}</title>{bar}'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}"/>{text(x, y + 4, str(row.number))}</g>'
     )
 
 

@@ -124,7 +124,7 @@ class TaskPredictionMixin(ABC):
                 answers[names[number]][item] = labels
         return answers
 
-    def evaluate(self, X: Any, Y: Any, task: str) -> Report:
+    def evaluate(self, X: Any, Y: Any, task: str, *, error_texts: int = 0) -> Report:
         """Compare a task's predictions with true labels: :meth:`MultiLabelClassifier.evaluate`.
 
         Parameters
@@ -132,12 +132,14 @@ class TaskPredictionMixin(ABC):
         X : sequence of str, length n_samples
         Y : label lists, indicator array, DataFrame or sparse matrix
         task : str
+        error_texts : int, default=0
+            As there.
 
         Returns
         -------
         Report
         """
-        return self.task(task).evaluate(X, Y)
+        return self.task(task).evaluate(X, Y, error_texts=error_texts)
 
     def _some_models(self) -> list[Model]:
         models = list(self._models.values())

@@ -1,4 +1,4 @@
-"""One axis of a plot: where a value stands, and which ticks are drawn."""
+"""One axis of a chart: where a value stands, and which ticks are drawn."""
 
 from __future__ import annotations
 
