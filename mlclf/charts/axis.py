@@ -69,7 +69,8 @@ class Axis:
 
 def _linear(values: Sequence[float]) -> Axis:
     low, high = min(values), max(values)
-    if high == low:
+    # Values that differ by no more than rounding have no round numbers between them.
+    if high - low <= 1e-9 * abs(high):
         low, high = (low - 0.05 * abs(low), high + 0.05 * abs(high)) if high else (0.0, 1.0)
     step = _step((high - low) / 4)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
