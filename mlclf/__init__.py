@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mlclf.backbones.llm import LlmOptions
     from mlclf.classifier import MultiLabelClassifier
     from mlclf.heads.bce import BceOptions
+    from mlclf.heads.label_query import LabelQueryOptions
     from mlclf.labels import LabelSpace, to_indicator
     from mlclf.multitask.classifier import MultiTaskClassifier
     from mlclf.options import AugmentationOptions, Options, TrainingOptions
@@ -50,6 +51,7 @@ _HOMES = {
     "FullOptions": "mlclf.strategies.full",
     "HeadOnlyOptions": "mlclf.strategies.head_only",
     "Ia3Options": "mlclf.strategies.ia3",
+    "LabelQueryOptions": "mlclf.heads.label_query",
     "LabelSpace": "mlclf.labels",
     "LlmOptions": "mlclf.backbones.llm",
     "LoraOptions": "mlclf.strategies.lora",
@@ -88,6 +90,7 @@ __all__ = [
     "FullOptions",
     "HeadOnlyOptions",
     "Ia3Options",
+    "LabelQueryOptions",
     "LabelSpace",
     "LlmOptions",
     "LoraOptions",

@@ -125,8 +125,8 @@ def test_texts_give_up_the_positions_that_virtual_tokens_take(architecture: str,
 
 def test_a_length_that_leaves_them_no_positions_is_refused() -> None:
     for max_length, n_tokens, message in (
-        (62, 5, r"max_length=62 is more than the 59 tokens.*beside 5 virtual ones"),
-        (None, 62, r"62 virtual tokens leave no room for a text"),
+        (62, 5, r"max_length=62 is more than the 59 tokens.*beside 5 others"),
+        (None, 62, r"62 that strategy or head add leave no room for a text"),
     ):
         backbone = BertBackbone(BertOptions(model=str(folder_of("bert")), max_length=max_length))
         with pytest.raises(BackboneLoadError, match=message):

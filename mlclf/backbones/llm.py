@@ -17,7 +17,7 @@ from mlclf.backbones.bidirectional import check_sees_ahead, open_attention, open
 from mlclf.backbones.building import is_causal
 from mlclf.backbones.device_map import check_can_spread, check_places, is_spread
 from mlclf.backbones.pretrained import PretrainedBackbone, PretrainedOptions
-from mlclf.backbones.visibility import counted_positions
+from mlclf.backbones.visibility import counted_positions, sees_ahead
 from mlclf.exceptions import BackboneLoadError
 from mlclf.interfaces import Batch, LoadRequest, Memory
 from mlclf.interfaces.backbone import Family, PaddingSide
@@ -111,7 +111,7 @@ class LlmBackbone(PretrainedBackbone):
     def __init__(self, options: LlmOptions) -> None:
         super().__init__(options)
         self.padding_side = options.padding_side
-        self.remembers = not options.bidirectional
+        self.causal = not options.bidirectional
 
     @property
     def pooling_name(self) -> DecoderPooling:
@@ -123,6 +123,7 @@ class LlmBackbone(PretrainedBackbone):
         if self.options.device_map is not None:
             check_can_spread()
         super().load(request, folder)
+        self.causal = not sees_ahead(cast(PreTrainedModel, self.model).config)
         if self.options.bidirectional:
             check_sees_ahead(self, self.options.model)
 
@@ -178,6 +179,11 @@ class LlmBackbone(PretrainedBackbone):
         if not takes or "position_ids" in plain:
             return plain
         return {**plain, "position_ids": counted_positions(batch.attention_mask)}
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the model reads from left to right and keeps keys and values: not while it recomputes its layers."""
+        return self.causal and not (hasattr(self, "model") and reading.recomputes(cast(PreTrainedModel, self.model)))
 
     def read(self, batch: Batch) -> tuple[Tensor, Memory]:
         """Read a batch and remember it."""

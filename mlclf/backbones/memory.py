@@ -119,11 +119,16 @@ def _check_remembers(model: PreTrainedModel) -> None:
             f"The tokens of this {model.config.model_type!r} model see what comes after them, so that nothing can be "
             "read on from what was read before. Use bidirectional=False, or a causal language model."
         )
-    if model.training and getattr(model, "is_activation_checkpointing", False):
+    if recomputes(model):
         raise IncompatibleComponentsError(
             "A model whose activations are recomputed in training keeps no keys and values of what it read. Use "
             "TrainingOptions(gradient_checkpointing=False)."
         )
+
+
+def recomputes(model: PreTrainedModel) -> bool:
+    """Tell whether a model computes its layers again in the backward pass, for which transformers drops the cache."""
+    return model.training and bool(getattr(model, "is_activation_checkpointing", False))
 
 
 def _check_filled(model: PreTrainedModel, memory: KeyValueMemory) -> None:

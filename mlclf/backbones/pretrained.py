@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from mlclf.backbones.building import build_model, count_weights, make_config, position_limit
+from mlclf.backbones.building import build_model, count_weights, make_config
 from mlclf.backbones.files import (
     check_vocabulary,
     check_weights,
@@ -22,6 +22,7 @@ from mlclf.backbones.files import (
     read_tokenizer,
     write_files,
 )
+from mlclf.backbones.lengths import text_length
 from mlclf.backbones.pooling import PoolingName, make_pooling
 from mlclf.backbones.stack import LayerStack, unused_parameters
 from mlclf.backbones.visibility import model_inputs
@@ -29,14 +30,10 @@ from mlclf.exceptions import BackboneLoadError, IncompatibleComponentsError
 from mlclf.interfaces import Backbone, BackboneSource, Batch, LoadRequest
 from mlclf.options import Options
 
-# Longer than this is asked for on purpose: memory of attention grows with the square of the length.
-_LENGTH_CAP = 512
 # Options that say how texts are read, not by which weights; where the weights lie is not what they are.
 _NOT_OF_WEIGHTS = frozenset(
     {"model", "revision", "pooling", "max_length", "window_stride", "window_aggregation", "dropout"}
 )
-# Two special tokens and one of the text.
-_SHORTEST_TEXT = 3
 
 
 class PretrainedOptions(Options):
@@ -194,24 +191,17 @@ class PretrainedBackbone(Backbone):
         return folder or located, located
 
     def _max_length(self, config: Any, reserved: int) -> int:
-        """Return how many tokens of a text are read, beside those positions that virtual tokens take."""
-        positions = position_limit(config)
-        limit = None if positions is None else positions - reserved
-        wanted = self.options.max_length
-        taken = f" beside {reserved} virtual ones" if reserved else ""
-        if reserved and limit is not None and limit < _SHORTEST_TEXT:
-            raise BackboneLoadError(
-                f"{self.options.model!r} can read {positions} tokens at once, and {reserved} virtual tokens leave no "
-                "room for a text. Use fewer virtual tokens."
-            )
-        if wanted is None:
-            return min(limit or _LENGTH_CAP, _LENGTH_CAP)
-        if limit is not None and wanted > limit:
-            raise BackboneLoadError(
-                f"max_length={wanted} is more than the {limit} tokens that {self.options.model!r} can read at once"
-                f"{taken}. Use max_length={limit} or less; window_stride splits longer texts into windows."
-            )
-        return wanted
+        return text_length(config, self.options.model, self.options.max_length, reserved)
+
+    def reserve(self, n_tokens: int) -> None:
+        """Leave room for ``n_tokens`` further tokens behind each text, if need be by cutting texts earlier."""
+        self._read_at_most(self._max_length(self.model.config, n_tokens))
+
+    def _read_at_most(self, limit: int) -> None:
+        """Take another length of texts, by the options' rule for longer ones."""
+        stride = self.options.window_stride
+        if (limit, stride) != (self.encoder.max_length, self.encoder.window_stride):
+            self.set_tokenizer(self.encoder.tokenizer, pad_id=self.pad_id, max_length=limit, window_stride=stride)
 
     def sibling(self, options: Options) -> PretrainedBackbone:
         """Return a backbone over the same tensors; pooling and the rule for long texts may be others.
@@ -228,14 +218,7 @@ class PretrainedBackbone(Backbone):
         twin = self._copy_sharing_tensors()
         twin.options = options
         twin.window_aggregation = twin.options.window_aggregation
-        limit = twin._max_length(twin.model.config, reserved=0)
-        if (limit, twin.options.window_stride) != (self.encoder.max_length, self.encoder.window_stride):
-            twin.set_tokenizer(
-                self.encoder.tokenizer,
-                pad_id=self.pad_id,
-                max_length=limit,
-                window_stride=twin.options.window_stride,
-            )
+        twin._read_at_most(twin._max_length(twin.model.config, reserved=0))
         twin.pooling = make_pooling(twin.pooling_name, twin.hidden_size)
         return twin
 

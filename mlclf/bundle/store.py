@@ -207,6 +207,8 @@ def _network(
 def _put_trained(folder: Path, network: MultiLabelNetwork, strategy: Strategy) -> None:
     """Put what was trained into a network."""
     strategy.load_state(network.backbone, load_file(folder / "strategy.safetensors"))
+    saved = load_file(folder / "head.safetensors")
+    network.head.check_state({n.removeprefix("head."): t for n, t in saved.items() if n.startswith("head.")})
     put_tensors(_head_tensors(network), folder / "head.safetensors")
 
 

@@ -123,7 +123,7 @@ class BceHead(LogitsHead):
         self.output = nn.Linear(widths[-1], labels.n_labels)
         nn.init.normal_(self.output.weight, std=_OUTPUT_STD)
         with torch.no_grad():
-            self.output.bias.copy_(_first_bias(labels) if options.prior_bias else torch.zeros(labels.n_labels))
+            self.output.bias.copy_(first_bias(labels) if options.prior_bias else torch.zeros(labels.n_labels))
 
     def grow(self, backbone: Backbone, before: LabelStatistics, after: LabelStatistics) -> BceHead:
         """Return a head for more labels; labels that no row told about so far start at their prior now."""
@@ -132,16 +132,16 @@ class BceHead(LogitsHead):
             learned = np.zeros(after.n_labels, dtype=np.bool_)
             learned[: before.n_labels] = before.known > 0
             with torch.no_grad():
-                grown.output.bias[~learned] = _first_bias(after).to(grown.output.bias.device)[~learned]
+                grown.output.bias[~learned] = first_bias(after).to(grown.output.bias.device)[~learned]
         return grown
 
     def features_to_logits(self, output: BackboneOutput) -> Tensor:
         """Return logits of each row, float32 ``(n_rows, n_labels)``."""
-        with _without_autocast(output.pooled.device.type):
+        with without_autocast(output.pooled.device.type):
             return _in_blocks(self.output, self.hidden(output.pooled.float()))
 
 
-def _first_bias(labels: LabelStatistics) -> Tensor:
+def first_bias(labels: LabelStatistics) -> Tensor:
     """Return the logits of the labels' frequencies; a label that no row tells about has the mean of the others."""
     logits, told = prior_logits(labels), torch.from_numpy(labels.known > 0)
     return torch.where(told, logits, logits[told].mean()) if told.any() else logits
@@ -173,7 +173,7 @@ def _hidden_layers(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _without_autocast(device_type: str) -> AbstractContextManager[None]:
+def without_autocast(device_type: str) -> AbstractContextManager[None]:
     """Switch mixed precision off; without it enter nothing, so that an exported graph is plain."""
     if not torch.is_autocast_enabled(device_type):
         return nullcontext()

@@ -236,6 +236,17 @@ class Backbone(MemoryReader, nn.Module, ABC):
         self.pad_id = pad_id
         self.encoder = TextEncoder(tokenizer, max_length=max_length, window_stride=window_stride)
 
+    def reserve(self, n_tokens: int) -> None:
+        """Leave room for ``n_tokens`` further tokens behind each text; called by heads that read such, in ``bind``.
+
+        The default does nothing, for backbones that read texts of any length.
+
+        Raises
+        ------
+        BackboneLoadError
+            If there is no room beside the length of texts that the options ask for.
+        """
+
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """Turn texts into token ids under this backbone's length rule."""
         return self.encoder.encode(texts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -168,6 +168,15 @@ class Head(nn.Module, ABC):
         keeps nothing.
         """
 
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """Look at saved tensors, by their names in this module, before they are put into this bound head.
+
+        Raises
+        ------
+        BundleDamagedError
+            If they were made for something else than what this head is bound to.
+        """
+
     @abstractmethod
     def losses(self, backbone: Backbone, batch: Batch) -> Tensor:
         """Return the loss of each sample, shape (n_samples,)."""
@@ -244,9 +253,17 @@ class LogitsHead(Head):
     def features_to_logits(self, output: BackboneOutput) -> Tensor:
         """Return logits of each row (window), shape (n_rows, n_labels)."""
 
+    def features(self, backbone: Backbone, batch: Batch) -> BackboneOutput:
+        """Return what the logits are computed from: what the backbone makes of the texts.
+
+        Heads that read more than the texts override it.
+        """
+        output: BackboneOutput = backbone(batch)
+        return output
+
     def logits(self, backbone: Backbone, batch: Batch) -> Tensor:
         """Return logits of each sample, float32 ``(n_samples, n_labels)``; windows are aggregated here."""
-        rows = self.features_to_logits(backbone(batch)).float()
+        rows = self.features_to_logits(self.features(backbone, batch)).float()
         return backbone.aggregate_windows(rows, batch)
 
     def losses(self, backbone: Backbone, batch: Batch) -> Tensor:

@@ -57,13 +57,17 @@ class MemoryReader:
     takes_masks : bool
         Whether ``Batch.position_ids`` and ``Batch.visible`` are honoured. A backbone that declares so raises
         IncompatibleComponentsError where the loaded model cannot.
-    remembers : bool
-        Whether :meth:`read`, :meth:`peek` and :meth:`read_on` work. An object may declare something else than its
-        class where that depends on options.
+    causal : bool
+        Whether a token sees nothing but itself and what stands before it.
     """
 
     takes_masks: bool = False
-    remembers: bool = False
+    causal: bool = False
+
+    @property
+    def remembers(self) -> bool:
+        """Whether :meth:`read`, :meth:`peek` and :meth:`read_on` work, by the options and as the model stands now."""
+        return False
 
     def read(self, batch: Batch) -> tuple[Tensor, Memory]:
         """Read a batch and remember it.

@@ -180,4 +180,7 @@ def join(parts: Sequence[Part], pad_id: int, padding_side: str) -> Batch:
 def _reads_states(model: Model) -> bool:
     """Tell whether a head reads nothing but what the backbone makes of its rows."""
     head = model.network.head
-    return isinstance(head, LogitsHead) and type(head).logits is LogitsHead.logits
+    kind = type(head)
+    if not issubclass(kind, LogitsHead):
+        return False
+    return kind.logits is LogitsHead.logits and kind.features is LogitsHead.features

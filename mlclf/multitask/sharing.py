@@ -88,6 +88,7 @@ def adopted(model: Model, shared: Backbone, device: torch.device) -> Model:
     state = model.strategy.state(old.backbone)
     _check_same_weights(model, backbone, other_names=set(state))
     head = copy.deepcopy(old.head)
+    backbone.encoder = old.backbone.encoder  # with the length of texts that its head left
     with torch.no_grad():
         backbone.to(device)
         strategy.load_state(backbone, state)

@@ -75,7 +75,8 @@ class ExportableNetwork(nn.Module):
         """Return logits and probabilities, float32 ``(rows, n_labels)``, and labels, int8, where asked for."""
         head = self.network.head
         assert isinstance(head, LogitsHead)
-        output = self.network.backbone(Batch(input_ids, attention_mask, n_samples=input_ids.shape[0]))
+        batch = Batch(input_ids, attention_mask, n_samples=input_ids.shape[0])
+        output = head.features(self.network.backbone, batch)
         # A backbone of half precision ends here: the head computes in float32, as it does in training.
         output = BackboneOutput(output.tokens.float(), output.mask, output.pooled.float())
         logits = head.features_to_logits(output).float()

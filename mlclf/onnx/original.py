@@ -99,6 +99,7 @@ def with_original_weights(model: Model) -> Model:
     with torch.no_grad():
         strategy.load_state(backbone, strategy.state(fitted))
     backbone.pooling = copy.deepcopy(fitted.pooling)
+    backbone.encoder = fitted.encoder  # with the length of texts that its head left
     network = MultiLabelNetwork(backbone, copy.deepcopy(model.network.head)).to(model.device).eval()
     return replace(model, network=network, strategy=strategy)
 

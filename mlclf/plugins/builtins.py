@@ -115,6 +115,14 @@ BUILTINS: dict[Kind, tuple[ComponentSpec, ...]] = {
             summary="One logit a label from pooled features, linear or MLP",
             exportable=True,
         ),
+        ComponentSpec(
+            name="label-query",
+            target="mlclf.heads.label_query:LabelQueryHead",
+            options="mlclf.heads.label_query:LabelQueryOptions",
+            summary="One logit a label from its name, read behind the text",
+            families=("encoder", "causal-lm", "masked-lm"),
+            exportable=True,
+        ),
     ),
 }
 

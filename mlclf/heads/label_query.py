@@ -1,0 +1,270 @@
+"""Head ``label-query``: the text is read once, every label's name behind it, and each gives one logit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, SerializeAsAny, field_validator
+from torch import Tensor, nn
+
+from mlclf.exceptions import BundleDamagedError, UnknownLabelError
+from mlclf.heads.bce import first_bias, without_autocast
+from mlclf.heads.label_branches import LabelBranches, branch_ids
+from mlclf.heads.label_query_reading import Readout, packing_fails, read_batched, read_packed
+from mlclf.interfaces.backbone import Backbone, BackboneOutput
+from mlclf.interfaces.batch import Batch
+from mlclf.interfaces.head import HeadCapabilities, LabelStatistics, LogitsHead
+from mlclf.losses import LossOptions, as_loss_options, make_loss
+from mlclf.losses.statistics import did_you_mean
+from mlclf.options import Options
+
+logger = logging.getLogger(__name__)
+
+_OUTPUT_STD = 0.02
+# Room for names is left in steps, so that labels which are added later rarely change how much of a text is read.
+_ROOM = 16
+_PLACE = "{label}"
+
+
+class LabelQueryOptions(Options):
+    r"""How the head ``label-query`` is built and trained.
+
+    Parameters
+    ----------
+    loss : str or LossOptions
+        As for the head ``bce``: ``"bce"``, ``"focal"``, ``FocalOptions(gamma=1)``, ...
+    descriptions : dict of str to str, or None
+        What labels mean, by label name, read behind the name. Labels without one are read by their names.
+    template : str or None
+        What is read for a label, with ``{label}`` in the place of the name. None is the name alone for encoders, which
+        close it by their special token, and ``"\n{label}:"`` for causal models.
+    readout : {"auto", "last", "mean"}
+        Which state of a label's tokens is scored. ``"auto"`` is the last one for causal models, which alone has read
+        all of them, and their mean for others.
+    chunk : int
+        Tokens of labels that are read at once behind a text: memory and the mask are as large as this asks for, however
+        many labels there are.
+    dropout : float
+        Share of the state's values that are zeroed in training.
+    prior_bias : bool
+        Start the labels' biases at the logits of their frequencies instead of 0.
+    label_weights : dict of str to float, or None
+        How often a cell counts where the label applies, by label name; once where a label is not named.
+
+    Examples
+    --------
+    >>> from mlclf.heads.label_query import LabelQueryOptions
+    >>> LabelQueryOptions(descriptions={"joy": "the writer is happy"}, loss="focal").chunk
+    512
+    """
+
+    component = "label-query"
+    loss: str | SerializeAsAny[LossOptions] = "bce"
+    descriptions: dict[str, str] | None = None
+    template: str | None = None
+    readout: Literal["auto", "last", "mean"] = "auto"
+    chunk: int = Field(default=512, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    prior_bias: bool = True
+    label_weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _known_loss(cls, value: Any) -> Any:
+        """Refuse names that no loss has, and turn a dictionary into parameters."""
+        options = as_loss_options(value)
+        return value if isinstance(value, str) else options
+
+    @field_validator("template")
+    @classmethod
+    def _has_a_place(cls, value: str | None) -> str | None:
+        """Refuse a template in which the name would not stand."""
+        if value is not None and _PLACE not in value:
+            raise ValueError(f"must hold {_PLACE} where the label's name is to stand, got {value!r}")
+        return value
+
+
+class LabelQueryHead(LogitsHead):
+    """One logit a label, from what the backbone makes of the label's name behind the text.
+
+    Text and labels are one sequence with a mask: the text sees itself, every label sees the text and itself, and its
+    positions begin where the text ends. So the text is read once, and each label's answer is what it would be alone
+    behind the text; that is tested on the loaded model whenever the head is bound. Where an architecture ignores masks
+    (layers of linear attention, DeBERTa), each label is read behind the text in a row of its own, and the reason is
+    logged. In an encoder that is told so, the text then sees the label too.
+
+    A linear layer that all labels share scores the state, and each label has a bias.
+
+    Parameters
+    ----------
+    options : LabelQueryOptions
+
+    Attributes
+    ----------
+    branches : LabelBranches
+        Token ids of the labels; set by ``bind``.
+    scorer : nn.Linear
+        From a state to a logit; set by ``bind``.
+    bias : nn.Parameter
+        Of each label; set by ``bind``.
+    packed : Tensor of bool, shape ()
+        Whether labels are read together; set by ``bind``, and saved.
+
+    References
+    ----------
+    Chalkidis et al. (2023), "An Exploration of Encoder-Decoder Approaches to Multi-Label Classification for Legal and
+    Biomedical Text", Findings of ACL, arXiv:2305.05627: one decoder token a label over an encoded text. Cai et al.
+    (2024), "Medusa", arXiv:2401.10774, section 2.1.2: branches in one pass by a mask (tree attention).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from mlclf.backbones.bert import BertBackbone, BertOptions
+    >>> from mlclf.heads.label_query import LabelQueryHead, LabelQueryOptions
+    >>> from mlclf.interfaces import LabelStatistics, LoadRequest
+    >>> from mlclf.testing import tiny_encoder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     backbone = BertBackbone(BertOptions(model=str(tiny_encoder("bert", folder))))
+    ...     backbone.load(LoadRequest())
+    >>> head = LabelQueryHead(LabelQueryOptions())
+    >>> head.bind(backbone, LabelStatistics(("food", "rain"), positives=np.array([1, 3]), known=np.array([9, 9])))
+    >>> head.logits(backbone, backbone.example_batch()).shape
+    torch.Size([2, 2])
+    """
+
+    Options = LabelQueryOptions
+    capabilities = HeadCapabilities(
+        families=frozenset({"encoder", "causal-lm", "masked-lm"}), label_text=True, masks=True
+    )
+    options: LabelQueryOptions
+    branches: LabelBranches
+    scorer: nn.Linear
+    bias: nn.Parameter
+    packed: Tensor
+
+    def check(self, labels: LabelStatistics) -> None:
+        """Refuse weights and descriptions of labels that do not exist.
+
+        Raises
+        ------
+        UnknownLabelError
+        """
+        make_loss(self.options.loss, labels, label_weights=self.options.label_weights)
+        for name in self.options.descriptions or {}:
+            if name not in labels.names:
+                raise UnknownLabelError(
+                    f"descriptions has {name!r}, which is no label. {did_you_mean(name, labels.names)}"
+                )
+
+    def bind(self, backbone: Backbone, labels: LabelStatistics) -> None:
+        """Turn the labels into tokens, leave room for them behind the texts, and test how they can be read.
+
+        Raises
+        ------
+        OptionsError
+            If two labels are the same tokens, or one has none.
+        BackboneLoadError
+            If the longest label does not fit behind a text of ``max_length`` tokens.
+        """
+        options = self.options
+        self.loss = make_loss(options.loss, labels, label_weights=options.label_weights)
+        self._readout = self._readout_for(backbone)
+        rows = branch_ids(
+            backbone.encoder, labels.names, self._texts(backbone, labels), closed=not _is_causal(backbone)
+        )
+        self.branches = LabelBranches(rows)
+        backbone.reserve(-(-self.branches.longest // _ROOM) * _ROOM)
+        self.dropout = nn.Dropout(options.dropout)
+        self.scorer = nn.Linear(backbone.hidden_size, 1, bias=False)
+        nn.init.normal_(self.scorer.weight, std=_OUTPUT_STD)
+        self.bias = nn.Parameter(first_bias(labels) if options.prior_bias else torch.zeros(labels.n_labels))
+        reason = packing_fails(backbone, self.branches, self._readout)
+        self.register_buffer("packed", torch.tensor(reason is None))
+        self._packs = reason is None
+        if reason is not None:
+            logger.warning("Each label is read in a row of its own behind the text, which takes longer: %s", reason)
+
+    def grow(self, backbone: Backbone, before: LabelStatistics, after: LabelStatistics) -> LabelQueryHead:
+        """Return a head for more labels; labels that no row told about so far start at their prior now.
+
+        Raises
+        ------
+        OptionsError
+            If a further label is the same tokens as one that is there.
+        """
+        grown = type(self)(self.options)
+        grown.check(after)
+        grown.bind(backbone, after)
+        learned = np.zeros(after.n_labels, dtype=np.bool_)
+        learned[: before.n_labels] = before.known > 0 if self.options.prior_bias else True
+        kept = torch.from_numpy(learned)
+        with torch.no_grad():
+            grown.scorer.weight.copy_(self.scorer.weight)
+            grown.bias[kept] = self.bias.to(grown.bias.device)[kept[: before.n_labels]]
+        grown._take_way(self._packs)
+        return grown
+
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """Refuse what was trained with other tokens for the labels, and take over how they were read.
+
+        Raises
+        ------
+        BundleDamagedError
+        """
+        for name in ("branches.ids", "branches.lengths"):
+            own = self.state_dict()[name].cpu()
+            if name in state and not torch.equal(state[name].cpu(), own):
+                raise BundleDamagedError(
+                    "The labels of this model were other tokens when it was trained: its tokenizer, or the way in "
+                    "which labels are put into tokens, has changed. Load it with the versions that it was saved with, "
+                    "or fit it again."
+                )
+        if "packed" in state:
+            self._take_way(bool(state["packed"]))
+
+    def features(self, backbone: Backbone, batch: Batch) -> BackboneOutput:
+        """Return one state a label, in the place of tokens."""
+        read = read_packed if self._packs else read_batched
+        states = read(backbone, batch, self.branches, self.options.chunk, self._readout)
+        mask = torch.ones_like(states[:, :, 0], dtype=torch.bool)
+        return BackboneOutput(tokens=states, mask=mask, pooled=states.mean(dim=1))
+
+    def features_to_logits(self, output: BackboneOutput) -> Tensor:
+        """Return logits of each row, ``(n_rows, n_labels)``, from one state a label."""
+        with without_autocast(output.tokens.device.type):
+            states = self.dropout(output.tokens.to(self.scorer.weight.dtype))
+            logits: Tensor = self.scorer(states)[:, :, 0] + self.bias
+            return logits
+
+    def _take_way(self, packs: bool) -> None:
+        """Read labels as another head did: an encoder's answers differ between the two ways."""
+        if packs and not self._packs:
+            raise BundleDamagedError(
+                "The labels of this model were read together when it was trained, and here they change each other. "
+                "Load it with the versions of torch and transformers that it was saved with."
+            )
+        self._packs = packs
+        self.packed.fill_(packs)
+
+    def _readout_for(self, backbone: Backbone) -> Readout:
+        asked = self.options.readout
+        if asked != "auto":
+            return asked
+        return "last" if backbone.causal else "mean"
+
+    def _texts(self, backbone: Backbone, labels: LabelStatistics) -> list[str]:
+        """Return what is read for each label."""
+        template = self.options.template or (f"\n{_PLACE}:" if _is_causal(backbone) else _PLACE)
+        told = self.options.descriptions or {}
+        named = [f"{name}: {told[name]}" if name in told else name for name in labels.names]
+        return [template.replace(_PLACE, text) for text in named]
+
+
+def _is_causal(backbone: Backbone) -> bool:
+    """Tell whether a backbone was pretrained on continuing texts."""
+    return backbone.family == "causal-lm"
