@@ -21,7 +21,7 @@ PLUGINS    := $(sort $(wildcard plugins/mlclf-*))
 TORCH      := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow lint format types docs clean
+.PHONY: help quickstart test test-slow test-template lint format types docs clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ test: $(VENV)/.stamp-dev  ## Run the tests that are not marked slow (ARGS="..." 
 
 test-slow: $(VENV)/.stamp-dev  ## Run the tests that are marked slow.
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-template: $(VENV)/.stamp-dev  ## Generate a plugin of each kind, install it with pip into a fresh environment, and run its tests.
+	$(BIN)/python -m pytest -m slow tests/test_plugins_new.py $(ARGS)
 
 lint: $(VENV)/.stamp-dev  ## Check style and formatting.
 	$(BIN)/ruff check .

@@ -43,6 +43,7 @@ RUN = [
     "docs/choosing.md",
     "docs/multitask.md",
     "docs/plugins.md",
+    "docs/plugins_testing.md",
     pytest.param("docs/quickstart.md", marks=pytest.mark.slow),
     pytest.param("docs/scikit-learn.md", marks=pytest.mark.slow),
     pytest.param("docs/onnx.md", marks=pytest.mark.slow),

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mlclf.cli.plugins import plugins_app
+from mlclf.exceptions import OptionsError
 from mlclf.plugins import PluginManager, use_manager
 from mlclf.plugins.builtins import BUILTINS
 from mlclf.testing.plugin_env import plugin_env
@@ -152,8 +153,50 @@ def test_show_of_a_broken_plugin_exits_with_1(all_broken):
     assert "no_such_module_xyz" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["show", "doctor"])
+@pytest.mark.parametrize("command", ["show", "doctor", "check"])
 def test_plugin_that_is_not_installed_is_an_error(command):
     done = run(PluginManager(entry_points=[]), command, "acme")
     assert done.exit_code == 2
     assert "plugin 'acme' is not installed" in done.stderr
+
+
+def test_check_prints_what_is_wrong_and_exits_with_1(env):
+    env.install("good", HEADER.replace("{id}", "good"), package="other-good", modules={"parts": "raise RuntimeError"})
+    env.install("good", HEADER.replace("{id}", "good"), package="other-good", requires=["mlclf>=0.1"])
+    done = run(env.manager(), "check", "good", "--only", "[good]")
+    assert done.exit_code == 1
+    assert "plugin 'good': 3 checks passed, 2 failed." in done.stdout
+    assert "check_package_name[good]: The plugin 'good' comes from a package named 'other-good'." in done.stdout
+    assert "has no upper bound" in done.stdout
+    expect = ["--expect", "check_package_name=an old name", "--expect", "check_requirement[good]=to be done"]
+    done = run(env.manager(), "check", "good", "--only", "[good]", *expect)
+    assert done.exit_code == 0
+    assert "check_package_name[good]: an old name" in done.stdout
+
+
+def test_check_as_json_and_a_snapshot_of_options(tmp_path):
+    manager, path = PluginManager(entry_points=[]), tmp_path / "schemas.json"
+    assert run(manager, "check", "mlclf", "--write-schemas", str(path)).exit_code == 0
+    done = run(manager, "check", "mlclf", "--only", "check_options_schema", "--schemas", str(path), "--json")
+    found = json.loads(done.stdout)
+    assert found["passed"]
+    assert {result["status"] for result in found["results"]} == {"passed"}
+    saved = json.loads(path.read_text())
+    saved["bce"]["schema"]["properties"]["no_more"] = {"type": "integer"}
+    path.write_text(json.dumps(saved))
+    done = run(manager, "check", "mlclf", "--only", "check_options_schema[bce]", "--schemas", str(path))
+    assert done.exit_code == 1
+    assert "option 'no_more' is gone" in done.stdout
+    assert "set version=2 in ComponentSpec 'bce'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "check_nonsense"], "stands in the id of no check"),
+        (["--expect", "check_fit"], "must be CHECK=REASON"),
+    ],
+)
+def test_check_refuses_what_means_nothing(arguments, message):
+    with pytest.raises(OptionsError, match=message):
+        run(PluginManager(entry_points=[]), "check", "mlclf", *arguments)

@@ -3,6 +3,7 @@
 ``{{ options dotted.Class }}`` writes the table of an options class and ``{{ rates name, name }}`` that of the learning
 rates of strategies, both read from the source, so that names, defaults and rules cannot differ from the code.
 ``{{ compatibility strategies }}``, ``heads``, ``chains`` or ``refusals`` writes what :mod:`mlclf.compatibility` finds.
+``{{ checks all }}`` writes the checks of the conformance kit with their rules.
 ``{{ measured file.md | command }}`` includes a page of measurements where it exists, and otherwise says how to make it:
 nothing is claimed that was not measured.
 """
@@ -29,6 +30,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         "options": options_table,
         "rates": rates_table,
         "compatibility": compatibility_table,
+        "checks": checks_table,
         "measured": measured,
     }
     return MACRO.sub(lambda match: macros[match["name"]](match["argument"].strip()), markdown)
@@ -159,6 +161,25 @@ def refusals_table(cells: Any) -> str:
     if not rows:
         return "All built-in components go together; what is refused depends on options or on plugins."
     return _markdown(["Backbone", "Strategy", "Head", "Error"], rows)
+
+
+def checks_table(_: str) -> str:
+    """Return every check of the conformance kit, the kinds that it is for, and its rule."""
+    from mlclf.testing.conformance.catalogue import COMPONENT_CHECKS, PACKAGE_CHECKS
+
+    subjects: dict[Any, list[str]] = {run: ["package"] for run in PACKAGE_CHECKS}
+    for kind, runs in COMPONENT_CHECKS.items():
+        for run in runs:
+            subjects.setdefault(run, []).append(kind)
+    rows = [
+        [
+            f"`{run.__name__}`",
+            "every component" if len(kinds) == len(COMPONENT_CHECKS) else ", ".join(kinds),
+            (run.__doc__ or "").partition("\n")[0].replace("<", "&lt;"),
+        ]
+        for run, kinds in subjects.items()
+    ]
+    return _markdown(["Check", "Of", "Rule"], rows)
 
 
 def _markdown(columns: list[str], rows: list[list[str]]) -> str:

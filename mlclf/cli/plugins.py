@@ -1,11 +1,12 @@
-"""``mlclf plugins``: which plugins are installed, what they offer, and what is wrong with them.
+"""``mlclf plugins``: which plugins are installed, what they offer, what is wrong with them, and how to begin one.
 
-No command imports a plugin into its own process, so all of them work with every plugin broken.
+No command but ``check`` imports a plugin into its own process, so that the others work with every plugin broken.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,11 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mlclf.exceptions import MissingPluginError
+from mlclf.cli.output import results_only, write_json
+from mlclf.exceptions import MissingPluginError, OptionsError
 from mlclf.plugins.builtins import BUILTINS
 from mlclf.plugins.doctor import Diagnosis, diagnose
 from mlclf.plugins.records import PluginRecord
 from mlclf.plugins.registry import get_manager
+from mlclf.plugins.scaffold import new_plugin
+from mlclf.plugins.spec import Kind
 
 plugins_app = typer.Typer(no_args_is_help=True, help="List, show and examine plugins.")
 
@@ -80,6 +84,64 @@ def examine_plugins(
             _print_diagnosis(record, diagnosis)
     if not all(diagnosis.healthy for _, diagnosis in found):
         raise typer.Exit(1)
+
+
+@plugins_app.command("check")
+def check_plugin(
+    plugin_id: Annotated[str, typer.Argument(metavar="ID", help="Plugin id; `mlclf` for the built-in components.")],
+    as_json: _Json = False,
+    only: Annotated[
+        str, typer.Option(metavar="TEXT", help="Run only checks with this in their id, as `check_fit[acme:head]`.")
+    ] = "",
+    expected: Annotated[
+        list[str] | None, typer.Option("--expect", metavar="CHECK=REASON", help="A failure that is known; repeatable.")
+    ] = None,
+    schemas: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Snapshot of the last release's options to compare with.")
+    ] = None,
+    write_schemas: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write that snapshot, and check nothing.")
+    ] = None,
+) -> None:
+    """Check that a plugin keeps the rules of the interfaces; exit status 1 where it does not."""
+    from mlclf.testing.conformance.running import BUILT_IN, plugin_checks, plugin_components, run_checks
+    from mlclf.testing.conformance.schemas import write_snapshot
+
+    if plugin_id != BUILT_IN:
+        _record(plugin_id)
+    if write_schemas is not None:
+        write_snapshot(write_schemas, plugin_components(plugin_id, get_manager()), get_manager())
+        return
+    with results_only() as results:
+        checks = [check for check in plugin_checks(plugin_id, schemas=schemas) if only in check.id]
+        if not checks:
+            raise OptionsError(f"--only {only!r} stands in the id of no check.")
+        report = run_checks(checks, expected_failed_checks=_reasons(expected or []), subject=f"plugin {plugin_id!r}")
+        if as_json:
+            write_json(report.to_json(), results)
+        else:
+            results.write(f"{report}\n")
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+@plugins_app.command("new")
+def begin_plugin(
+    plugin_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the new plugin; its package is mlclf-ID.")],
+    kind: Annotated[Kind, typer.Option(help="What it offers.")],
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder to make; mlclf-ID without it.")] = None,
+) -> None:
+    """Write a new plugin: a distribution with a working component, its tests and a CI file."""
+    folder = new_plugin(plugin_id, kind, out)
+    typer.echo(f"{folder} holds a working {kind}. To go on:")
+    typer.echo(f"  pip install --editable {folder} && pytest {folder}")
+
+
+def _reasons(expected: list[str]) -> dict[str, str]:
+    """Return reasons by check."""
+    if wrong := [text for text in expected if "=" not in text]:
+        raise OptionsError(f"--expect {wrong[0]!r} must be CHECK=REASON.")
+    return {name: reason for name, _, reason in (text.partition("=") for text in expected)}
 
 
 def _record(plugin_id: str) -> PluginRecord:

@@ -17,6 +17,7 @@ from mlclf.plugins.registry import (
     resolve,
     use_manager,
 )
+from mlclf.plugins.scaffold import new_plugin
 from mlclf.plugins.spec import KINDS, ComponentSpec, Kind
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "get_manager",
     "hookimpl",
     "hookspec",
+    "new_plugin",
     "provenance",
     "register_backbone",
     "register_head",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mlclf.testing.plugin_env import PluginEnv, plugin_env
+
 if TYPE_CHECKING:
     from mlclf.testing.conformance.pytest_marks import parametrize_plugin_checks
     from mlclf.testing.conformance.results import CheckResult, ConformanceReport, NotApplicable
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     from mlclf.testing.decoders import random_llama, tiny_decoder
     from mlclf.testing.exported import tiny_exported
     from mlclf.testing.fakes import tiny_encoder, tiny_labels, tiny_masked_lm, tiny_texts, tiny_tokenizer
-    from mlclf.testing.plugin_env import PluginEnv, plugin_env
     from mlclf.testing.source_tree import project_manager
     from mlclf.testing.tiny_backbone import TinyBackbone, TinyOptions
 
@@ -22,14 +23,12 @@ _HOMES = {
     "CheckResult": "mlclf.testing.conformance.results",
     "ConformanceReport": "mlclf.testing.conformance.results",
     "NotApplicable": "mlclf.testing.conformance.results",
-    "PluginEnv": "mlclf.testing.plugin_env",
     "TinyBackbone": "mlclf.testing.tiny_backbone",
     "TinyOptions": "mlclf.testing.tiny_backbone",
     "check_plugin": "mlclf.testing.conformance.running",
     "component_checks": "mlclf.testing.conformance.running",
     "parametrize_plugin_checks": "mlclf.testing.conformance.pytest_marks",
     "plugin_checks": "mlclf.testing.conformance.running",
-    "plugin_env": "mlclf.testing.plugin_env",
     "project_manager": "mlclf.testing.source_tree",
     "random_llama": "mlclf.testing.decoders",
     "run_checks": "mlclf.testing.conformance.running",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mlclf.exceptions import ConformanceError
+from mlclf.options import TrainingOptions
 from mlclf.testing.conformance.samples import DIFFICULT_TEXTS, targets_for
 from mlclf.testing.conformance.workbench import Assembled, Workbench
 from mlclf.testing.fakes import tiny_texts
@@ -96,7 +97,8 @@ def check_difficult_rows(bench: Workbench) -> None:
     cells[:, 0] = 1
     cells[::2, 1] = 1
     cells[3:9, 2] = np.nan
-    clf = bench.classifier(bench.cases[0], validation=None).fit(texts, cells)
+    training = TrainingOptions(epochs=1, batch_size=8, precision="fp32")
+    clf = bench.classifier(bench.cases[0], validation=None, training=training).fit(texts, cells)
     answers = clf.predict_proba(DIFFICULT_TEXTS)
     if not np.isfinite(answers).all():
         rows = [DIFFICULT_TEXTS[row][:20] for row in np.flatnonzero(~np.isfinite(answers).all(axis=1))]

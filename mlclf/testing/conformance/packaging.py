@@ -121,7 +121,7 @@ def check_light_import(package: Package) -> str:
             f"Loading {point.value} imports {', '.join(found['imported'])}. Every program that lists plugins waits for "
             'it. Import it in the module that holds the classes; ComponentSpec names them as text, "module:Class".'
         )
-    return f"{found['seconds']:.2f} s"
+    return f"{1000 * found['seconds']:.0f} ms, mlclf.plugins aside"
 
 
 PACKAGE_CHECKS = (check_package_name, check_entry_point, check_requirement, check_plugin_api, check_light_import)
