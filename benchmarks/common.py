@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -134,7 +135,7 @@ def command_line(script: str) -> str:
         del words[words.index("--keep") : words.index("--keep") + 2]
     if "--data" in words:
         words[words.index("--data") + 1] = Path(words[words.index("--data") + 1]).name.upper()
-    return " ".join(["python", f"benchmarks/{script}", *words])
+    return shlex.join(["python", f"benchmarks/{script}", *words])
 
 
 def write_report(out: Path | None, title: str, script: str, table: str, results: dict[str, Any]) -> None:
