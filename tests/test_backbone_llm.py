@@ -76,6 +76,47 @@ def test_padding_is_put_where_it_is_asked_for(load: Load) -> None:
     assert left.attention_mask[:, -1].tolist() == [1] * 5
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_side_of_the_padding_makes_no_difference(load: Load, architecture: str, pooling: str) -> None:
+    with torch.no_grad():
+        left, right = (
+            backbone(batch_of(backbone)).pooled
+            for backbone in (load(architecture, padding_side=side, pooling=pooling) for side in ("left", "right"))
+        )
+    torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_weights_of_few_bits_give_nearly_the_same_states(load: Load, architecture: str, bits: Any) -> None:
+    from mlclf.strategies.qlora import QloraOptions, QloraStrategy
+
+    plain, quantised = load(architecture), LlmBackbone(load(architecture).options)
+    quantised.load(QloraStrategy(QloraOptions(bits=bits)).load_request())
+    batch = batch_of(plain)
+    mask = batch.attention_mask.bool()
+    with torch.no_grad():
+        expected, found = (backbone.token_states(batch)[mask] for backbone in (plain, quantised))
+    assert not torch.equal(expected, found)
+    similarity = torch.nn.functional.cosine_similarity(expected, found, dim=-1)
+    assert similarity.mean() > {4: 0.85, 8: 0.999}[bits]  # 4 bits lose much of so small a model
+
+
+def test_weights_may_stand_in_several_files(folders: dict[str, Path], tmp_path: Path) -> None:
+    AutoModel.from_pretrained(folders["qwen3"]).save_pretrained(tmp_path, max_shard_size="20KB")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((folders["qwen3"] / name).read_bytes())
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    pooled = []
+    for folder in (folders["qwen3"], tmp_path):
+        backbone = LlmBackbone(LlmOptions(model=str(folder)))
+        backbone.load(LoadRequest())
+        with torch.no_grad():
+            pooled.append(backbone(batch_of(backbone)).pooled)
+    assert torch.equal(*pooled)
+
+
 @pytest.mark.parametrize("padding_side", ["left", "right"])
 def test_the_last_token_has_read_the_whole_text(load: Load, padding_side: str) -> None:
     backbone = load("qwen3", padding_side=padding_side)
@@ -259,15 +300,24 @@ def test_a_model_on_several_devices_is_not_moved(load: Load) -> None:
     assert {p.dtype for p in backbone.pooling.parameters()} == {torch.float64}
 
 
-def test_recomputing_activations_gives_the_same_gradients(load: Load) -> None:
-    for options in ({"bidirectional": True, "pooling": "mean"}, {"dtype": "bfloat16"}):
-        gradients = []
-        for checkpointing in (False, True):
-            backbone = load("qwen3", **options)
-            if checkpointing:
-                backbone.enable_gradient_checkpointing()
-            backbone.model.train()
-            backbone(batch_of(backbone)).pooled.square().sum().backward()
-            gradients.append([p.grad for p in backbone.model.parameters()])
-        for left, right in zip(*gradients, strict=True):
-            torch.testing.assert_close(left, right)
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        *((architecture, {"dropout": 0.0}) for architecture in ARCHITECTURES),
+        ("qwen3", {"bidirectional": True, "pooling": "mean"}),
+        ("qwen3", {"dtype": "bfloat16"}),
+    ],
+)
+def test_recomputing_activations_gives_the_same_gradients(
+    load: Load, architecture: str, options: dict[str, Any]
+) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        backbone = load(architecture, **options)
+        if checkpointing:
+            backbone.enable_gradient_checkpointing()
+        backbone.model.train()
+        backbone(batch_of(backbone)).pooled.square().sum().backward()
+        gradients.append([p.grad for p in backbone.model.parameters()])
+    for left, right in zip(*gradients, strict=True):
+        torch.testing.assert_close(left, right)

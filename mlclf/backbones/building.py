@@ -48,6 +48,9 @@ _DROPOUTS = (
     "attention_dropout",
     "embedding_dropout",
     "mlp_dropout",
+    "attn_pdrop",
+    "resid_pdrop",
+    "embd_pdrop",
 )
 
 
