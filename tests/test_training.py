@@ -25,7 +25,7 @@ from mlclf.exceptions import (
 )
 from mlclf.interfaces import Batch
 from mlclf.network import MultiLabelNetwork
-from mlclf.training.optim import clip_gradients, schedule_factor
+from mlclf.training.optim import clip_gradients, learning_rates, schedule_factor
 from mlclf.training.step import Stepper
 
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array)
@@ -76,6 +76,21 @@ def test_clipping_agrees_with_torch_and_counts_sparse_gradients() -> None:
     torch.nn.utils.clip_grad_norm_([table.weight, *dense.parameters()], 1.0)
     for found, wanted in zip(sparse_result, [table.weight.grad, *(p.grad for p in dense.parameters())], strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+def test_a_backbone_scales_the_strategies_own_rate_and_no_other() -> None:
+    from mlclf.strategies.full import FullOptions, FullStrategy
+    from mlclf.testing import TinyBackbone, TinyOptions
+
+    class Eager(TinyBackbone):
+        learning_rate_scale = 100.0
+
+    backbone, own = Eager(TinyOptions()), FullStrategy(FullOptions())
+    assert learning_rates(own, TrainingOptions(), backbone) == {"backbone": pytest.approx(5e-3), "head": 5e-3}
+    assert learning_rates(own, TrainingOptions(learning_rate=1e-4), backbone)["backbone"] == 1e-4
+    given = FullStrategy(FullOptions(learning_rate=2e-4))
+    assert learning_rates(given, TrainingOptions(), backbone)["backbone"] == 2e-4
+    assert learning_rates(own, TrainingOptions(), TinyBackbone(TinyOptions()))["backbone"] == 5e-5
 
 
 def test_accumulated_batches_learn_as_one_large_batch(tiny_bert: Path) -> None:

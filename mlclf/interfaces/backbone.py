@@ -112,6 +112,9 @@ class Backbone(MemoryReader, nn.Module, ABC):
         Maps ``(tokens, mask)`` to ``(n_rows, hidden)``; what it learns is trained and saved with the head.
     encoder : TextEncoder
         Tokenizer with this backbone's length rule; set by ``load``.
+    learning_rate_scale : float
+        Times a strategy's own rate of the backbone, which is tuned on pretrained transformers: vectors that are learned
+        from nothing need a hundred times as much. Rates that a user gives are taken as they are.
     vocabulary : nn.Module or None
         Maps states ``(n, hidden)`` and, on request, token ids to logits ``(n, n_tokens)``; set by ``load`` where it
         was asked for. It is frozen but for weights that it shares with ``model``.
@@ -143,6 +146,7 @@ class Backbone(MemoryReader, nn.Module, ABC):
     Options: ClassVar[type[OptionsBase]]
     family: ClassVar[Family] = "encoder"
     exportable: ClassVar[bool] = True
+    learning_rate_scale: ClassVar[float] = 1.0
 
     model: nn.Module
     pooling: nn.Module

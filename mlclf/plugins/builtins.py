@@ -143,5 +143,6 @@ STAND_INS: dict[Kind, tuple[ComponentSpec, ...]] = {
 
 # Plugins published by this project: for these alone an error may name the package to install.
 FIRST_PARTY_PACKAGES: dict[str, str] = {
-    plugin_id: f"mlclf-{plugin_id}" for plugin_id in ("label-attention", "label-descriptions", "minilm", "norms")
+    plugin_id: f"mlclf-{plugin_id}"
+    for plugin_id in ("label-attention", "label-descriptions", "minilm", "norms", "static")
 }

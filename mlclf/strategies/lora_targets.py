@@ -77,9 +77,11 @@ def find_targets(backbone: Backbone, targets: Targets, layers: Layers) -> tuple[
         _check_suffixes(targets, list(linear.values()))
         found = tuple(name for name, inner in linear.items() if any(_ends(inner, suffix) for suffix in targets))
     if not found:
+        endings = _endings(list(linear.values()))
+        instead = "targets='all-linear' or ends of these names" if endings else "strategy='full' or 'head-only'"
         raise IncompatibleComponentsError(
             f"LoraOptions(targets={targets!r}) matches no linear layer of backbone {backbone.options.component!r}. "
-            f"It has: {_endings(list(linear.values())) or 'none'}. Use targets='all-linear' or ends of these names."
+            f"It has: {endings or 'none'}. Use {instead}."
         )
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlclf.interfaces import Strategy
+from mlclf.interfaces import Backbone, Strategy
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import TrainingOptions
 
@@ -82,7 +82,7 @@ def make_optimizers(
     ----------
     Loshchilov and Hutter (2019), "Decoupled Weight Decay Regularization", arXiv:1711.05101.
     """
-    rates = learning_rates(strategy, options)
+    rates = learning_rates(strategy, options, network.backbone)
     groups = strategy.parameter_groups(network.backbone, rates["backbone"], options.weight_decay)
     for decay, wanted in ((options.weight_decay, True), (0.0, False)):
         head = [p for p in network.head_parameters() if p.requires_grad and (p.ndim >= 2) is wanted]
@@ -101,12 +101,14 @@ def make_optimizers(
     return Optimizers(optimizers, tables)
 
 
-def learning_rates(strategy: Strategy, options: TrainingOptions) -> dict[str, float]:
+def learning_rates(strategy: Strategy, options: TrainingOptions, backbone: Backbone) -> dict[str, float]:
     """Return the peak rates of ``backbone`` and ``head``.
 
-    The training options' come first, then those of the strategy's options, then the strategy's own.
+    The training options' come first, then those of the strategy's options, then the strategy's own, which the backbone
+    scales.
     """
-    own = {"backbone": strategy.learning_rates.backbone, "head": strategy.learning_rates.head}
+    scale = backbone.learning_rate_scale
+    own = {"backbone": strategy.learning_rates.backbone * scale, "head": strategy.learning_rates.head}
     names = {"backbone": "learning_rate", "head": "head_learning_rate"}
     return {
         part: getattr(options, name) or getattr(strategy.options, name, None) or own[part]

@@ -172,10 +172,11 @@ def test_labels_added_later_leave_the_other_answers_as_they_are(name, encoder):
     assert clf.predict_proba(texts).shape == (32, 6)
 
 
-@each_head
-def test_exported_model_answers_the_same_for_any_number_of_tokens(name, encoder, tmp_path):
+def test_exported_model_of_many_labels_answers_the_same(encoder, tmp_path):
     texts = [*tiny_texts(16), "", "cat", " ".join(tiny_texts(3))]
-    clf = classifier(encoder, name, classes=["animals", "food", "weather", "travel", *(f"l{i}" for i in range(20))])
+    clf = classifier(
+        encoder, "label-attention:laat", classes=["animals", "food", "weather", "travel", *(f"l{i}" for i in range(20))]
+    )
     clf.fit(tiny_texts(16), tiny_labels(tiny_texts(16)))
     clf.export_onnx(tmp_path / "onnx")
     exported = OnnxClassifier(tmp_path / "onnx", "cpu")

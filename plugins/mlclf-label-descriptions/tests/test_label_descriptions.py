@@ -14,7 +14,6 @@ from mlclf_label_descriptions.options import BiEncoderOptions
 from mlclf import BertOptions, MultiLabelClassifier, TrainingOptions
 from mlclf.exceptions import OptionsError, UnknownLabelError
 from mlclf.interfaces import LabelStatistics, LoadRequest
-from mlclf.onnx import OnnxClassifier
 from mlclf.plugins import resolve
 from mlclf.testing import tiny_encoder, tiny_labels, tiny_texts
 
@@ -140,14 +139,6 @@ def test_labels_added_later_are_read_and_leave_the_other_answers_as_they_are(lab
     network = clf.model_.network
     expected = embed_constant(network.backbone, ["the quiet wind"])[0]
     torch.testing.assert_close(network.head.vectors[4].detach(), expected, atol=1e-5, rtol=1e-4)
-
-
-def test_exported_model_answers_the_same(encoder, tmp_path):
-    texts = [*tiny_texts(16), "", " ".join(tiny_texts(3))]
-    clf = classifier(encoder).fit(texts, tiny_labels(texts))
-    clf.export_onnx(tmp_path / "onnx")
-    exported = OnnxClassifier(tmp_path / "onnx", "cpu")
-    np.testing.assert_allclose(exported.predict_proba(texts), clf.predict_proba(texts), atol=1e-5)
 
 
 def test_wrong_options_are_refused(encoder):

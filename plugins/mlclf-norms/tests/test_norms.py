@@ -11,7 +11,6 @@ from safetensors import safe_open
 from mlclf import BertOptions, LlmOptions, MultiLabelClassifier, TrainingOptions
 from mlclf.exceptions import IncompatibleComponentsError
 from mlclf.interfaces import Backbone
-from mlclf.onnx import OnnxClassifier
 from mlclf.plugins import resolve
 from mlclf.testing import tiny_decoder, tiny_encoder, tiny_labels, tiny_texts
 
@@ -55,14 +54,6 @@ def test_only_norms_are_saved_and_a_loaded_model_answers_the_same(name, backbone
     assert all("norm" in name.lower() for name in names)
     again = MultiLabelClassifier.load(tmp_path / "model")
     np.testing.assert_allclose(again.predict_proba(texts), clf.predict_proba(texts), atol=1e-6)
-
-
-def test_exported_model_answers_the_same(backbones, tmp_path):
-    texts = tiny_texts(16)
-    clf = classifier(backbones["bert"], epochs=1).fit(texts, tiny_labels(texts))
-    clf.export_onnx(tmp_path / "onnx")
-    exported = OnnxClassifier(tmp_path / "onnx", "cpu")
-    np.testing.assert_allclose(exported.predict_proba(texts), clf.predict_proba(texts), atol=1e-5)
 
 
 def test_it_goes_into_a_chain(backbones):

@@ -1,0 +1,12 @@
+"""The plugin label-attention keeps the rules of the conformance kit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlclf.testing import Check, parametrize_plugin_checks, project_manager
+
+
+@parametrize_plugin_checks("label-attention", manager=project_manager(Path(__file__).parents[1]))
+def test_plugin_follows_the_rules(check: Check) -> None:
+    check()

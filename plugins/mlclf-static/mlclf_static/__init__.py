@@ -1,0 +1,1 @@
+"""Backbones of mlclf without a transformer: static and hashed token embeddings."""
