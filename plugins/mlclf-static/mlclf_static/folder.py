@@ -73,9 +73,9 @@ def left_out_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
     """Return the ids that say nothing of a text: padding, and what the tokenizer does not know."""
     model = json.loads(tokenizer.to_str())["model"]
     unknown = tokenizer.token_to_id(model.get("unk_token") or "") if "unk_id" not in model else model["unk_id"]
-    padding = next((found for name in ("[PAD]", "<pad>") if (found := tokenizer.token_to_id(name)) is not None), None)
-    found = [number for number in (padding, unknown) if number is not None]
-    return tuple(found) or (0,)
+    named = (tokenizer.token_to_id(name) for name in ("[PAD]", "<pad>"))
+    padding = next((number for number in named if number is not None), None)
+    return tuple(number for number in (padding, unknown) if number is not None) or (0,)
 
 
 def read_shape(folder: Path, n_tokens: int) -> StaticShape:

@@ -81,7 +81,7 @@ class HashedBackbone(TableBackbone):
         tokenizer = piece_tokenizer() if folder is None else Tokenizer.from_file(str(folder / TOKENIZER))
         self.set_tokenizer(
             tokenizer,
-            pad_id=tokenizer.token_to_id(PAD),
+            pad_id=tokenizer.get_vocab()[PAD],
             max_length=options.max_length,
             window_stride=options.window_stride,
         )

@@ -92,7 +92,8 @@ def test_classifier_learns_and_a_saved_model_answers_the_same(folder, strategy, 
         random_state=0, verbose=0,
     )  # fmt: skip
     clf.fit(texts, tiny_labels(texts))
-    assert clf.evaluate(unseen, tiny_labels(unseen)).micro_f1 > 0.5
+    losses = [evaluation.train_loss for evaluation in clf.history_.evaluations]
+    assert losses[-1] < 0.9 * losses[0]
     clf.save(tmp_path / "model")
     if strategy == "full":
         shutil.rmtree(folder)
