@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mlclf.augmentation import register_back_translation
     from mlclf.backbones.bert import BertOptions
     from mlclf.backbones.llm import LlmOptions
+    from mlclf.bundle.card import CardFacts
     from mlclf.classifier import MultiLabelClassifier
     from mlclf.heads.bce import BceOptions
     from mlclf.heads.label_query import LabelQueryOptions
@@ -47,6 +48,7 @@ _HOMES = {
     "BceOptions": "mlclf.heads.bce",
     "BertOptions": "mlclf.backbones.bert",
     "BitfitOptions": "mlclf.strategies.bitfit",
+    "CardFacts": "mlclf.bundle.card",
     "FeaturesOptions": "mlclf.strategies.features",
     "FullOptions": "mlclf.strategies.full",
     "HeadOnlyOptions": "mlclf.strategies.head_only",
@@ -86,6 +88,7 @@ __all__ = [
     "BceOptions",
     "BertOptions",
     "BitfitOptions",
+    "CardFacts",
     "FeaturesOptions",
     "FullOptions",
     "HeadOnlyOptions",

@@ -13,6 +13,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 
 from mlclf.assembly import check_training, resolve_parts
+from mlclf.bundle.card import CardFacts
 from mlclf.bundle.store import AllowedPlugins, load_model, save_model
 from mlclf.chaining.options import StrategyChoice
 from mlclf.choosing import AutoChoice, settle
@@ -157,9 +158,14 @@ class MultiLabelClassifier(UpdateMixin, ExportMixin, PredictionMixin, Classifier
         return self._fit(X, Y, sample_weight, validation_data, None)
 
     def save(
-        self, folder: str | os.PathLike[str], *, include_backbone: bool = False, include_replay: bool = False
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        include_backbone: bool = False,
+        include_replay: bool = False,
+        card: CardFacts | None = None,
     ) -> None:
-        """Write the fitted model into a folder of safetensors and JSON.
+        """Write the fitted model into a folder of safetensors and JSON, with a model card in ``README.md``.
 
         Parameters
         ----------
@@ -170,8 +176,10 @@ class MultiLabelClassifier(UpdateMixin, ExportMixin, PredictionMixin, Classifier
             and needs its backbone where it is loaded.
         include_replay : bool, default=False
             Also write the training texts that are kept for :meth:`partial_fit`, with their labels.
+        card : CardFacts or None
+            Language, licence and evaluation for the model card, which else holds what the model knows.
         """
-        save_model(self._fitted(), folder, include_backbone=include_backbone, include_replay=include_replay)
+        save_model(self._fitted(), folder, include_backbone=include_backbone, include_replay=include_replay, facts=card)
 
     @classmethod
     def load(

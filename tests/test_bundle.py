@@ -81,7 +81,7 @@ def test_everything_fitted_comes_back(fitted: MultiLabelClassifier, saved: Path)
 
 def test_a_lora_model_is_small_and_holds_no_code(saved: Path) -> None:
     names = {path.suffix for path in saved.rglob("*") if path.is_file()}
-    assert names <= {".json", ".safetensors"}
+    assert names <= {".json", ".safetensors", ".md"}
     assert not (saved / "backbone" / "weights.safetensors").exists()
 
 
@@ -124,7 +124,9 @@ def test_a_loaded_model_can_be_saved_and_fitted_again(saved: Path, tmp_path: Pat
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_altered_byte_is_noticed(saved: Path, data: st.DataObject) -> None:
-    files = sorted(path for path in saved.rglob("*") if path.is_file() and path.name != "manifest.json")
+    files = sorted(
+        path for path in saved.rglob("*") if path.is_file() and path.name not in ("manifest.json", "README.md")
+    )
     path = data.draw(st.sampled_from(files))
     original = path.read_bytes()
     position = data.draw(st.integers(0, len(original) - 1))

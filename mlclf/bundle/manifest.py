@@ -16,6 +16,8 @@ from mlclf.plugins.spec import KINDS, Kind
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+# The model card: for people, never read, and theirs to change. So it has no checksum.
+CARD_NAME = "README.md"
 
 # Stands where a strategy's name does if several form a chain; no component can have it, as it is not registered.
 CHAIN_NAME = "chain"
@@ -282,9 +284,9 @@ def check_target(folder: Path) -> None:
 
 
 def file_entries(folder: Path) -> dict[str, FileEntry]:
-    """Return checksum and size of every file in a folder."""
+    """Return checksum and size of every file in a folder, but for model cards."""
     return {
         path.relative_to(folder).as_posix(): FileEntry(sha256=sha256(path), bytes=path.stat().st_size)
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != CARD_NAME
     }

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from mlclf._version import __version__
 from mlclf.assembly import Parts, build_network, resolve_parts
+from mlclf.bundle.card import CardFacts, card
 from mlclf.bundle.manifest import (
+    CARD_NAME,
     FORMAT_VERSION,
     MANIFEST_NAME,
     ComponentEntry,
@@ -50,7 +52,12 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "saf
 
 
 def save_model(
-    model: Model, folder: str | os.PathLike[str], *, include_backbone: bool, include_replay: bool = False
+    model: Model,
+    folder: str | os.PathLike[str],
+    *,
+    include_backbone: bool,
+    include_replay: bool = False,
+    facts: CardFacts | None = None,
 ) -> None:
     """Write a model into a folder, which is replaced only once everything is on disk.
 
@@ -63,6 +70,8 @@ def save_model(
         Whether pretrained weights that the strategy left alone are written too.
     include_replay : bool
         Whether the rows kept for replay are written too: training texts.
+    facts : CardFacts or None
+        What the model card says beside what the model knows.
 
     Raises
     ------
@@ -83,11 +92,15 @@ def save_model(
     sourceless = model.network.backbone.source().kind == "none"
     included = include_backbone or sourceless or _size(rest) <= _size(strategy_state)
     with replace_folder(target) as work:
-        write_bundle(model, work, rest if included else None, model.replay if include_replay else None)
+        write_bundle(model, work, rest if included else None, model.replay if include_replay else None, facts)
 
 
 def write_bundle(
-    model: Model, folder: Path, rest: dict[str, Tensor] | None, replay: ReplayBuffer | None = None
+    model: Model,
+    folder: Path,
+    rest: dict[str, Tensor] | None,
+    replay: ReplayBuffer | None = None,
+    facts: CardFacts | None = None,
 ) -> None:
     """Write a model into an empty folder.
 
@@ -100,6 +113,8 @@ def write_bundle(
         The weights that the strategy left alone; None leaves them to their source.
     replay : ReplayBuffer or None
         Training rows to write too.
+    facts : CardFacts or None
+        For the model card.
     """
     (folder / "backbone").mkdir()
     model.network.backbone.save_files(folder / "backbone")
@@ -111,6 +126,7 @@ def write_bundle(
         write_replay(folder / REPLAY_NAME, replay, model.labels)
     manifest = _manifest(model, folder, included=rest is not None)
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    (folder / CARD_NAME).write_text(card(model, facts), encoding="utf-8")
 
 
 def load_model(

@@ -105,12 +105,12 @@ def _svg(
     lines: tuple[NDArray[np.float64], ...],
     chosen: tuple[float, tuple[float, ...]] | None,
 ) -> str:
-    frame = Frame(_UNIT, _UNIT, height=340, left=56, top=44)
+    frame = Frame(_UNIT, _UNIT, width=400, height=270, left=48, right=16, top=40)
     elements = [*frame.grid("{:g}".format, "{:g}".format), *frame.labels("threshold", "")]
     for i, (series, values) in enumerate(zip(_SERIES, lines, strict=True)):
         points = [(x, y) for x, y in zip(grid.tolist(), values.tolist(), strict=True) if y == y]
         elements.append(frame.path(points, f"s{i}"))
-        elements.append(text(frame.left + 55 + 120 * i, 26, series, kind=f"key key{i}"))
+        elements.append(text(frame.left + 45 + 105 * i, 24, series, kind=f"key key{i}"))
     if chosen is not None:
         x = frame.x(chosen[0])
         elements.append(f'<line class="chosen" x1="{x:.1f}" y1="{frame.top}" x2="{x:.1f}" y2="{frame.y(0):.1f}"/>')

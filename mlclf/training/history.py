@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from mlclf.exceptions import InvalidInputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,59 @@ class History:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
         return asdict(self)
+
+    def plot(self) -> Figure:
+        """Draw losses and validation figures over the epochs; a line marks the evaluation whose weights were kept.
+
+        Returns
+        -------
+        matplotlib Figure
+            With two axes, or one where there was no validation. In a notebook it shows itself; elsewhere
+            ``figure.savefig("history.png")``. It belongs to no window and needs no closing.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+        InvalidInputError
+            If the history has no evaluation.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise MissingExtraError(
+                "History.plot needs matplotlib: pip install 'mlclf[plot]'. to_dict() gives the figures without."
+            ) from error
+        if not self.evaluations:
+            raise InvalidInputError("There is nothing to plot: the history has no evaluation, as nothing was trained.")
+        scores = [name for name in self.evaluations[0].metrics if name != "loss"]
+        figure = Figure(figsize=(10 if scores else 5, 4), layout="constrained")
+        axes = figure.subplots(1, 2 if scores else 1, squeeze=False)[0]
+        self._draw(axes[0], {"training loss": self._series("train_loss"), "validation loss": self._metric("loss")})
+        if scores:
+            self._draw(axes[1], {name.replace("_", " "): self._metric(name) for name in scores})
+        return figure
+
+    def _series(self, name: str) -> list[float]:
+        return [getattr(evaluation, name) for evaluation in self.evaluations]
+
+    def _metric(self, name: str) -> list[float]:
+        """Return a validation figure of every evaluation, NaN where it was not measured; nothing if it never was."""
+        values = [evaluation.metrics.get(name, float("nan")) for evaluation in self.evaluations]
+        return values if any(value == value for value in values) else []
+
+    def _draw(self, axes: Any, series: dict[str, list[float]]) -> None:
+        """Draw some series over the epochs, and a line at the best evaluation."""
+        epochs = self._series("epoch")
+        for name, values in series.items():
+            if values:
+                axes.plot(epochs, values, marker="o", label=name)
+        if self.best is not None:
+            best = epochs[self.best]
+            axes.axvline(best, color="0.5", linestyle="--", label=f"kept: epoch {best:g}")
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> History:
