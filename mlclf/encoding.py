@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # chunk (about 1 KiB a token) stay far below the arrays they are turned into.
 _CHUNK = 4096
 
+# The mask tokens of BERT and its kin, of RoBERTa, XLM-R and MPNet, and of some newer vocabularies.
+MASK_TOKENS = ("[MASK]", "<mask>", "<|mask|>")
+
 
 @dataclass(frozen=True)
 class EncodedTexts:
@@ -132,6 +135,62 @@ class EncodedTexts:
         return ids, mask
 
 
+def for_data(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a copy of a tokenizer in which no text becomes a special token.
+
+    ``encode_special_tokens`` does it for tokens that stand beside the vocabulary. The models of some tokenizers hold
+    them in the vocabulary as well (SentencePiece, as of XLM-RoBERTa), and would still find them in a text: for these,
+    a space is put behind their first character.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        Left as it is.
+
+    Returns
+    -------
+    tokenizers.Tokenizer
+
+    Examples
+    --------
+    >>> from mlclf.testing import tiny_tokenizer
+    >>> tokenizer = tiny_tokenizer("unigram")
+    >>> tokenizer.token_to_id("<mask>") in for_data(tokenizer).encode("a <mask>").ids
+    False
+    """
+    from tokenizers import Tokenizer as _Tokenizer
+    from tokenizers import normalizers
+
+    copy = _Tokenizer.from_str(tokenizer.to_str())
+    copy.encode_special_tokens = True
+    special = [token.content for token in copy.get_added_tokens_decoder().values() if token.special]
+    breaks = [normalizers.Replace(text, f"{text[0]} {text[1:]}") for text in special if _is_found(copy, text)]
+    if breaks:
+        first = [] if copy.normalizer is None else [copy.normalizer]
+        copy.normalizer = normalizers.Sequence([*first, *breaks])
+    return copy
+
+
+def _is_found(tokenizer: Tokenizer, special: str) -> bool:
+    """Say whether a special token that is typed in a text is still one token."""
+    encoding = tokenizer.encode(special, add_special_tokens=False)
+    spans = zip(encoding.tokens, encoding.offsets, strict=True)
+    return len(special) > 1 and any(token == special and end - start >= len(special) for token, (start, end) in spans)
+
+
+def find_mask_id(tokenizer: Tokenizer) -> int | None:
+    """Return the id of the token that stands for a hidden one (``[MASK]``, ``<mask>``), or None where there is none.
+
+    Examples
+    --------
+    >>> from mlclf.testing import tiny_tokenizer
+    >>> find_mask_id(tiny_tokenizer())
+    4
+    """
+    known = (tokenizer.token_to_id(token) for token in MASK_TOKENS)
+    return next((int(found) for found in known if found is not None), None)
+
+
 class TextEncoder:
     """Turns texts into token ids with a fixed rule for long texts.
 
@@ -164,12 +223,9 @@ class TextEncoder:
     """
 
     def __init__(self, tokenizer: Tokenizer, max_length: int, window_stride: int | None = None) -> None:
-        from tokenizers import Tokenizer as _Tokenizer
-
         from mlclf.exceptions import OptionsError
 
-        self.tokenizer = _Tokenizer.from_str(tokenizer.to_str())
-        self.tokenizer.encode_special_tokens = True
+        self.tokenizer = for_data(tokenizer)
         self.tokenizer.no_padding()
         room = max_length - self.tokenizer.num_special_tokens_to_add(False)
         if room < 1:

@@ -14,6 +14,7 @@ from mlclf.assembly import Parts
 from mlclf.batching import EncodedDataset
 from mlclf.calibration import Calibrator
 from mlclf.decisions import top_columns
+from mlclf.encoding import TextEncoder
 from mlclf.inference import Probabilities, bounded_probabilities, dense_probabilities, stream_probabilities
 from mlclf.interfaces import LabelStatistics, Strategy
 from mlclf.labels import LabelSpace, Targets, YFormat
@@ -67,6 +68,11 @@ class Model:
     device: torch.device
     metrics: dict[str, Any] = field(default_factory=dict)
     replay: ReplayBuffer | None = None
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """What turns texts into token ids for this network, with the head's prompt where it has one."""
+        return self.network.head.text_encoder(self.network.backbone)
 
     def dataset(self, texts: Sequence[str], targets: Targets | None = None) -> EncodedDataset:
         """Encode texts for this network."""

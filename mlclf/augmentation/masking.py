@@ -9,15 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlclf.augmentation.base import Corpus
-from mlclf.encoding import EncodedTexts
+from mlclf.encoding import MASK_TOKENS, EncodedTexts, find_mask_id
 from mlclf.exceptions import IncompatibleComponentsError
 from mlclf.options import AugmentationOptions
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-# The mask tokens of BERT and its kin, of RoBERTa, XLM-R and MPNet, and of some newer vocabularies.
-_MASK_TOKENS = ("[MASK]", "<mask>", "<|mask|>")
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class SpanMasking:
         if not options.masking:
             return None
         special = [i for i, token in corpus.tokenizer.get_added_tokens_decoder().items() if token.special]
-        mask_id = find_mask_id(corpus.tokenizer)
+        mask_id = _mask_id(corpus.tokenizer)
         return cls(options.masking, options.masking_span, mask_id, np.array(special, dtype=np.int64))
 
     def apply(self, encoded: EncodedTexts, generator: np.random.Generator) -> EncodedTexts:
@@ -95,26 +92,13 @@ class SpanMasking:
         return spared
 
 
-def find_mask_id(tokenizer: Tokenizer) -> int:
-    """Return the id of a tokenizer's mask token.
-
-    Raises
-    ------
-    IncompatibleComponentsError
-        If it has none, as most tokenizers of causal language models.
-
-    Examples
-    --------
-    >>> from mlclf.testing import tiny_tokenizer
-    >>> find_mask_id(tiny_tokenizer())
-    4
-    """
-    for token in _MASK_TOKENS:
-        found = tokenizer.token_to_id(token)
-        if found is not None:
-            return int(found)
-    raise IncompatibleComponentsError(
-        f"AugmentationOptions(masking=...) hides tokens behind the tokenizer's mask token, and this tokenizer has none "
-        f"(looked for {', '.join(_MASK_TOKENS)}). Use deletion, which needs no such token, or a backbone that was "
-        "pretrained with one."
-    )
+def _mask_id(tokenizer: Tokenizer) -> int:
+    """Return the id of a tokenizer's mask token, or refuse one that has none, as most of causal language models."""
+    found = find_mask_id(tokenizer)
+    if found is None:
+        raise IncompatibleComponentsError(
+            f"AugmentationOptions(masking=...) hides tokens behind the tokenizer's mask token, and this tokenizer has "
+            f"none (looked for {', '.join(MASK_TOKENS)}). Use deletion, which needs no such token, or a backbone that "
+            "was pretrained with one."
+        )
+    return found

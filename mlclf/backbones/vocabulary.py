@@ -48,7 +48,7 @@ class VocabularyHead(nn.Module):
         Parameters
         ----------
         states : Tensor, shape (n, hidden)
-            States after the model's last layer.
+            States after the model's last layer, of any type.
         token_ids : Tensor of int64, shape (n_tokens,), or None
             The tokens whose logits are wanted; None is all of them. Where the layer is one matrix, only their rows of
             it are multiplied.

@@ -36,11 +36,14 @@ class BackboneOutput:
         True where there is a token.
     pooled : Tensor, shape (n_rows, hidden)
         One vector a row, by the backbone's pooling.
+    vocabulary : nn.Module or None
+        The backbone's output layer over the vocabulary, where the head asked for it.
     """
 
     tokens: Tensor
     mask: Tensor
     pooled: Tensor
+    vocabulary: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ class Backbone(MemoryReader, nn.Module, ABC):
         """Read a batch."""
         tokens = self.token_states(batch)
         mask = batch.attention_mask.bool()
-        return BackboneOutput(tokens=tokens, mask=mask, pooled=self.pooling(tokens, mask))
+        return BackboneOutput(tokens, mask, self.pooling(tokens, mask), self.vocabulary)
 
     def sibling(self, options: OptionsBase) -> Backbone:
         """Return a backbone over the same tensors with modules of its own, which a strategy can adapt by itself.

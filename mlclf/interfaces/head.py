@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mlclf.encoding import EncodedTexts
+from mlclf.encoding import EncodedTexts, TextEncoder
 from mlclf.exceptions import IncompatibleComponentsError
 from mlclf.interfaces.backbone import Backbone, BackboneOutput, Family
 from mlclf.interfaces.batch import Batch
@@ -185,9 +185,17 @@ class Head(nn.Module, ABC):
     def probabilities(self, backbone: Backbone, batch: Batch) -> Tensor:
         """Return the marginal probability of each label, float32 ``(n_samples, n_labels)``."""
 
+    def text_encoder(self, backbone: Backbone) -> TextEncoder:
+        """Return what turns texts into token ids; a head with a prompt has one that puts it around every text.
+
+        An exported model encodes texts by it.
+        """
+        return backbone.encoder
+
     def encode(self, backbone: Backbone, texts: Sequence[str]) -> EncodedTexts:
-        """Turn texts into token ids; heads with prompts put them around the text here."""
-        return backbone.encode(texts)
+        """Turn texts into token ids, by the backbone where :meth:`text_encoder` is its own."""
+        encoder = self.text_encoder(backbone)
+        return backbone.encode(texts) if encoder is backbone.encoder else encoder.encode(texts)
 
     def collate(
         self, backbone: Backbone, encoded: EncodedTexts, rows: NDArray[np.int64], targets: Targets | None

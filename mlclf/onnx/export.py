@@ -134,7 +134,7 @@ def _write_graph(model: Model, path: Path, request: ExportRequest) -> None:
 
 def _write_tokenizer(model: Model, path: Path) -> None:
     """Write the tokenizer without truncation and padding, which are the manifest's."""
-    tokenizer = Tokenizer.from_str(model.network.backbone.encoder.tokenizer.to_str())
+    tokenizer = Tokenizer.from_str(model.encoder.tokenizer.to_str())
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.save(str(path))
@@ -199,7 +199,7 @@ def _graph_must_run(request: ExportRequest) -> Iterator[None]:
 
 def _texts(model: Model, request: ExportRequest) -> list[str]:
     """Return the texts to compare on: the user's, validation texts, and always the tricky ones."""
-    max_length = model.network.backbone.encoder.max_length
+    max_length = model.encoder.max_length
     given = [] if request.example_texts is None else list(request.example_texts)
     if request.validation is not None:
         given += request.validation.texts[:_COMPARED]
@@ -276,8 +276,8 @@ def _manifest(model: Model, request: ExportRequest) -> OnnxManifest:
         thresholds=model.thresholds,
         calibrator=model.calibrator,
         text=TextRule(
-            max_length=backbone.encoder.max_length,
-            window_stride=backbone.encoder.window_stride,
+            max_length=model.encoder.max_length,
+            window_stride=model.encoder.window_stride,
             window_aggregation=backbone.window_aggregation,
             pad_id=backbone.pad_id,
             padding_side=backbone.padding_side,

@@ -78,7 +78,7 @@ class ExportableNetwork(nn.Module):
         batch = Batch(input_ids, attention_mask, n_samples=input_ids.shape[0])
         output = head.features(self.network.backbone, batch)
         # A backbone of half precision ends here: the head computes in float32, as it does in training.
-        output = BackboneOutput(output.tokens.float(), output.mask, output.pooled.float())
+        output = BackboneOutput(output.tokens.float(), output.mask, output.pooled.float(), output.vocabulary)
         logits = head.features_to_logits(output).float()
         calibrated = logits.clamp(-self.edge, self.edge) * self.scale + self.offset if self.calibrated else logits
         probabilities = torch.sigmoid(calibrated)

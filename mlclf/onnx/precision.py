@@ -93,6 +93,8 @@ def to_half(network: MultiLabelNetwork) -> None:
                 "Use precision='fp32' or 'int8'."
             )
     network.backbone.model.half()
+    if network.backbone.vocabulary is not None:
+        network.backbone.vocabulary.half()
 
 
 def quantize_weights(path: Path) -> None:

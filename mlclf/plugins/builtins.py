@@ -123,6 +123,14 @@ BUILTINS: dict[Kind, tuple[ComponentSpec, ...]] = {
             families=("encoder", "causal-lm", "masked-lm"),
             exportable=True,
         ),
+        ComponentSpec(
+            name="verbalizer",
+            target="mlclf.heads.verbalizer:VerbalizerHead",
+            options="mlclf.heads.verbalizer:VerbalizerOptions",
+            summary="What a masked language model expects in a prompt's hidden place",
+            families=("encoder", "masked-lm"),
+            exportable=True,
+        ),
     ),
 }
 

@@ -91,7 +91,7 @@ def check_augmentation(options: AugmentationOptions | None, backbone: type[Backb
     if options.masking:
         for kind, component, own in (
             ("Backbone", backbone, backbone.encode is not Backbone.encode),
-            ("Head", head, head.encode is not Head.encode),
+            ("Head", head, (head.encode, head.text_encoder) != (Head.encode, Head.text_encoder)),
         ):
             if own:
                 raise IncompatibleComponentsError(
@@ -126,7 +126,7 @@ def make_epoch_data(
         As of :func:`check_augmentation` and :func:`mlclf.augmentation.techniques.make_augmentation`.
     """
     check_augmentation(options, type(original.backbone), type(original.head))
-    encoder = original.backbone.encoder
+    encoder = original.head.text_encoder(original.backbone)
     joint = encoder.max_length + encoder.tokenizer.num_special_tokens_to_add(False)
     corpus = Corpus(
         texts=texts,
