@@ -28,7 +28,7 @@ from mlclf.options import Options
 from mlclf.plugins import resolve
 from mlclf.plugins.builtins import BUILTINS
 from mlclf.strategies.lora import LoraOptions, LoraStrategy
-from mlclf.testing import tiny_decoder, tiny_encoder
+from mlclf.testing import tiny_decoder, tiny_encoder, tiny_masked_lm
 
 BACKBONES, STRATEGIES, HEADS = ([spec.name for spec in BUILTINS[kind]] for kind in ("backbone", "strategy", "head"))
 CELLS = compatibility(BACKBONES, STRATEGIES, HEADS)
@@ -65,14 +65,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Options]:
     folder = tmp_path_factory.mktemp("compatibility")
     sizes = {"max_length": 32}
     return {
-        "bert": BertOptions(model=str(tiny_encoder("bert", folder / "bert")), **sizes),
+        "bert": BertOptions(model=str(tiny_masked_lm("bert", folder / "bert")), **sizes),
         "llm": LlmOptions(model=str(tiny_decoder("qwen2", folder / "qwen2")), **sizes),
     }
 
 
 def classifier(cell: Cell, models: dict[str, Options], epochs: int = 3) -> MultiLabelClassifier:
     backbone: Any = models[cell.backbone]
-    training = {"batch_size": 8}
+    training: dict[str, Any] = {"batch_size": 8}
+    if cell.head == "verbalizer":
+        # It starts at the priors with few weights of its own: over a random model it learns late, in large steps.
+        training |= {"learning_rate": 1e-2, "head_learning_rate": 1e-1}
+        epochs *= 3
     return toy_classifier(
         Path(), cell.strategy.split(" + "), epochs=epochs, backbone=backbone, head=cell.head, training=training
     )
