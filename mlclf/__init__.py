@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from mlclf.bundle.card import CardFacts
     from mlclf.classifier import MultiLabelClassifier
     from mlclf.heads.bce import BceOptions
+    from mlclf.heads.generation.options import PromptGenerationOptions
     from mlclf.heads.label_query import LabelQueryOptions
     from mlclf.labels import LabelSpace, to_indicator
     from mlclf.multitask.classifier import MultiTaskClassifier
     from mlclf.options import AugmentationOptions, Options, TrainingOptions
     from mlclf.plugins import register_backbone, register_head, register_strategy
     from mlclf.pretraining.language_model import pretrain_lm
+    from mlclf.prompts.options import PromptOptions
     from mlclf.replay import ReplayOptions
     from mlclf.report import Report
     from mlclf.strategies.adapter import AdapterOptions
@@ -64,6 +66,8 @@ _HOMES = {
     "PTuningV2Options": "mlclf.strategies.p_tuning_v2",
     "PartialOptions": "mlclf.strategies.partial",
     "PrefixOptions": "mlclf.strategies.prefix",
+    "PromptGenerationOptions": "mlclf.heads.generation.options",
+    "PromptOptions": "mlclf.prompts.options",
     "PromptTuningOptions": "mlclf.strategies.prompt_tuning",
     "QloraOptions": "mlclf.strategies.qlora",
     "ReplayOptions": "mlclf.replay",
@@ -104,6 +108,8 @@ __all__ = [
     "PTuningV2Options",
     "PartialOptions",
     "PrefixOptions",
+    "PromptGenerationOptions",
+    "PromptOptions",
     "PromptTuningOptions",
     "QloraOptions",
     "ReplayOptions",

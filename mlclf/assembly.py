@@ -168,12 +168,27 @@ def check_training(parts: Parts, training: TrainingOptions) -> None:
     Raises
     ------
     IncompatibleComponentsError
-        If activations cannot be recomputed with this strategy.
+        If activations cannot be recomputed with this strategy, or nothing would learn.
     """
+    check_learns(parts)
     if training.gradient_checkpointing and not parts.strategy_capabilities.gradient_checkpointing:
         raise IncompatibleComponentsError(
             f"Strategy {parts.names['strategy']!r} cannot be trained with recomputed activations. "
             "Use TrainingOptions(gradient_checkpointing=False), and a smaller batch_size where memory is short."
+        )
+
+
+def check_learns(parts: Parts) -> None:
+    """Refuse to train where neither strategy nor head has anything that learns.
+
+    Raises
+    ------
+    IncompatibleComponentsError
+    """
+    if parts.strategy_capabilities.changes == "nothing" and not parts.head_capabilities.learns:
+        raise IncompatibleComponentsError(
+            f"Head {parts.names['head']!r} has no weights of its own and strategy {parts.names['strategy']!r} trains "
+            "none of the backbone, so that nothing can be learned. Use strategy='lora' or another one that trains."
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
 
-from mlclf.assembly import Component, Parts, resolve_parts
+from mlclf.assembly import Component, Parts, check_learns, resolve_parts
 from mlclf.chaining.options import StrategyChoice
 from mlclf.chaining.strategy import resolve_strategy
 from mlclf.exceptions import IncompatibleComponentsError, MlclfError
@@ -117,6 +117,7 @@ def _cell(backbone: Component, strategy: StrategyChoice, head: Component) -> Cel
     names = _name(backbone), _name(strategy), _name(head)
     try:
         parts = resolve_parts(backbone, strategy, head)
+        check_learns(parts)
     except MlclfError as error:
         return Cell(*names, refusal=str(error))
     capabilities = parts.strategy_capabilities

@@ -16,7 +16,16 @@ from strategy_kit import disturb
 from torch import nn
 from toy import toy_classifier, toy_rows
 
-from mlclf import BertOptions, LlmOptions, MultiLabelClassifier, TrainingOptions, register_head, register_strategy
+from mlclf import (
+    BertOptions,
+    LlmOptions,
+    MultiLabelClassifier,
+    PromptGenerationOptions,
+    PromptOptions,
+    TrainingOptions,
+    register_head,
+    register_strategy,
+)
 from mlclf.backbones.pretrained import PretrainedBackbone
 from mlclf.compatibility import Cell, chains, compatibility
 from mlclf.exceptions import IncompatibleComponentsError, MissingExtraError, NotMergeableError
@@ -34,6 +43,10 @@ BACKBONES, STRATEGIES, HEADS = ([spec.name for spec in BUILTINS[kind]] for kind 
 CELLS = compatibility(BACKBONES, STRATEGIES, HEADS)
 PAIRS = chains(STRATEGIES)
 CHAINS = compatibility(BACKBONES, [list(pair) for pair, refusal in PAIRS.items() if refusal is None], ["bce"])
+# Heads whose defaults are for models that read more at once than the small ones here.
+HEAD_OPTIONS: dict[str, Options] = {
+    "prompt-generation": PromptGenerationOptions(prompt=PromptOptions(template="{{ text }}\n", labels="none"))
+}
 # What every run of the tests fits; the rest of the matrix is marked slow.
 FAST_CHAINS = ("lora + adapter", "lora + bitfit", "lora + prefix", "qlora + adapter")
 
@@ -77,8 +90,9 @@ def classifier(cell: Cell, models: dict[str, Options], epochs: int = 3) -> Multi
         # It starts at the priors with few weights of its own: over a random model it learns late, in large steps.
         training |= {"learning_rate": 1e-2, "head_learning_rate": 1e-1}
         epochs *= 3
+    head = HEAD_OPTIONS.get(cell.head, cell.head)
     return toy_classifier(
-        Path(), cell.strategy.split(" + "), epochs=epochs, backbone=backbone, head=cell.head, training=training
+        Path(), cell.strategy.split(" + "), epochs=epochs, backbone=backbone, head=head, training=training
     )
 
 

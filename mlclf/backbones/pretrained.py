@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from mlclf.backbones.building import build_model, count_weights, make_config
+from mlclf.backbones.chat_files import read_chat_template, read_special_tokens, write_chat_files
 from mlclf.backbones.files import (
     check_vocabulary,
     check_weights,
@@ -153,6 +154,8 @@ class PretrainedBackbone(Backbone):
         self.adjust_config(config)
         tokenizer = read_tokenizer(files)
         check_vocabulary(tokenizer, config.vocab_size, str(files))
+        self.chat_template = read_chat_template(files)
+        self.special_tokens = read_special_tokens(files, tokenizer, self._config)
         self._config["pad_token_id"] = find_pad_id(tokenizer, config.pad_token_id)
         self.set_tokenizer(
             tokenizer,
@@ -269,8 +272,9 @@ class PretrainedBackbone(Backbone):
         cast(PreTrainedModel, self.model).activation_checkpointing_enable({"use_reentrant": False})
 
     def save_files(self, folder: Path) -> None:
-        """Write ``config.json`` and ``tokenizer.json``."""
+        """Write ``config.json`` and ``tokenizer.json``, and how the model reads conversations where it does."""
         write_files(folder, self._config, self.encoder.tokenizer)
+        write_chat_files(folder, self.chat_template, self.special_tokens)
 
     def _require_stack(self) -> LayerStack:
         if self._stack is None:

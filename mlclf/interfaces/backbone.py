@@ -121,6 +121,10 @@ class Backbone(MemoryReader, nn.Module, ABC):
     vocabulary : nn.Module or None
         Maps states ``(n, hidden)`` and, on request, token ids to logits ``(n, n_tokens)``; set by ``load`` where it
         was asked for. It is frozen but for weights that it shares with ``model``.
+    chat_template : str or None
+        Jinja source of the form in which the model reads conversations; set by ``load`` where its files have one.
+    special_tokens : dict of str to str
+        Special tokens by the names that chat templates use (``"bos_token"``, ``"eos_token"``); set by ``load``.
 
     Examples
     --------
@@ -158,12 +162,16 @@ class Backbone(MemoryReader, nn.Module, ABC):
     padding_side: PaddingSide = "right"
     encoder: TextEncoder
     vocabulary: nn.Module | None
+    chat_template: str | None
+    special_tokens: dict[str, str]
     window_aggregation: Literal["max", "mean"] = "max"
 
     def __init__(self, options: OptionsBase) -> None:
         super().__init__()
         self.options = options
         self.vocabulary = None
+        self.chat_template = None
+        self.special_tokens = {}
 
     @abstractmethod
     def load(self, request: LoadRequest, folder: Path | None = None) -> None:

@@ -54,6 +54,11 @@ class HeadCapabilities:
     memory : bool
         Whether it needs a backbone that remembers what it has read. A head that needs masks or memory reads other
         tokens than those of the text: outputs of constant layers are then not kept from epoch to epoch.
+    relative : bool
+        Whether its answer for a label depends on which other labels there are, so that it answers anew for all of them
+        once there are more.
+    learns : bool
+        Whether it has weights of its own; a head without them needs a strategy that trains something.
     """
 
     families: frozenset[Family] = frozenset({"encoder", "causal-lm", "masked-lm", "other"})
@@ -67,6 +72,8 @@ class HeadCapabilities:
     vocabulary: bool = False
     masks: bool = False
     memory: bool = False
+    relative: bool = False
+    learns: bool = True
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,7 @@ class Head(nn.Module, ABC):
         Called when labels are added to a fitted model, and with the same labels when their counts have changed. The
         default binds a new head and copies every tensor into it; where a dimension grew with the number of labels, the
         further ones keep what ``bind`` gave them. A head whose answer for a label depends on which other labels there
-        are must refuse to grow, as the default does where it cannot copy.
+        are says so (``HeadCapabilities.relative``) or refuses to grow, as the default does where it cannot copy.
 
         Parameters
         ----------
@@ -176,6 +183,10 @@ class Head(nn.Module, ABC):
         BundleDamagedError
             If they were made for something else than what this head is bound to.
         """
+
+    def validation_figures(self) -> dict[str, float]:
+        """Return figures of its own of the batches with targets since the last call, for the training history."""
+        return {}
 
     @abstractmethod
     def losses(self, backbone: Backbone, batch: Batch) -> Tensor:

@@ -131,6 +131,14 @@ BUILTINS: dict[Kind, tuple[ComponentSpec, ...]] = {
             families=("encoder", "masked-lm"),
             exportable=True,
         ),
+        ComponentSpec(
+            name="prompt-generation",
+            target="mlclf.heads.generation.head:PromptGenerationHead",
+            options="mlclf.heads.generation.options:PromptGenerationOptions",
+            summary="A causal language model writes the labels, and can write nothing else",
+            families=("causal-lm",),
+            exportable=False,
+        ),
     ),
 }
 

@@ -25,7 +25,8 @@ def evaluate_run(
     Returns
     -------
     dict of str to float
-        ``loss``, ``micro_f1`` (one threshold), ``macro_f1`` (one threshold a label), ``mean_average_precision``.
+        ``loss``, ``micro_f1`` (one threshold), ``macro_f1`` (one threshold a label), ``mean_average_precision``, and
+        figures of the head's own.
     """
     from mlclf.metrics import macro_f1, mean_average_precision, micro_f1
     from mlclf.thresholds import tune
@@ -42,6 +43,7 @@ def evaluate_run(
         "micro_f1": micro_f1(one, targets),
         "macro_f1": macro_f1(each, targets),
         "mean_average_precision": mean_average_precision(probabilities, targets),
+        **network.head.validation_figures(),
     }
 
 

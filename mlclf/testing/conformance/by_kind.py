@@ -116,6 +116,8 @@ def check_detach(bench: Workbench) -> None:
 
 def check_growth(bench: Workbench) -> str:
     """Given further labels, a head answers for the earlier ones as before, or refuses to grow."""
+    if bench.capabilities.relative:
+        raise NotApplicable("it declares relative=True")
     refusals = []
     for case in bench.cases:
         made = bench.assemble(case)
