@@ -7,20 +7,24 @@ from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Literal, get_args
 
 from packaging.version import Version
 
 from mlclf._version import __version__
 from mlclf.exceptions import PluginError
 from mlclf.plugins.builtins import FIRST_PARTY_PACKAGES
-from mlclf.plugins.spec import KINDS, RESERVED_IDS, Kind, is_plugin_id
+from mlclf.plugins.spec import RESERVED_IDS, is_plugin_id
+
+TemplateKind = Literal["backbone", "strategy", "head"]
+TEMPLATE_KINDS: tuple[TemplateKind, ...] = get_args(TemplateKind)
 
 # Files whose names would mean something to tools that meet them inside mlclf.
 _RENAMED = {"github-test.yml": ".github/workflows/test.yml", "gitignore.txt": ".gitignore"}
 _TEMPLATE_RANGE = ">=0.1,<1"
 
 
-def new_plugin(plugin_id: str, kind: Kind, folder: str | Path | None = None) -> Path:
+def new_plugin(plugin_id: str, kind: TemplateKind, folder: str | Path | None = None) -> Path:
     """Write a distribution with one working component, its tests and a CI file.
 
     Parameters
@@ -51,8 +55,8 @@ def new_plugin(plugin_id: str, kind: Kind, folder: str | Path | None = None) -> 
     ['__init__.py', 'head.py', 'plugin.py']
     """
     _check_id(plugin_id)
-    if kind not in KINDS:
-        raise PluginError(f"--kind is one of {', '.join(KINDS)}, got {kind!r}.")
+    if kind not in TEMPLATE_KINDS:
+        raise PluginError(f"--kind is one of {', '.join(TEMPLATE_KINDS)}, got {kind!r}.")
     target = Path(f"mlclf-{plugin_id}") if folder is None else Path(folder)
     if target.exists():
         raise PluginError(f"{str(target)!r} exists already. Name another folder: --out FOLDER.")
@@ -79,7 +83,7 @@ def _check_id(plugin_id: str) -> None:
         )
 
 
-def _words(plugin_id: str, kind: Kind) -> dict[str, str]:
+def _words(plugin_id: str, kind: TemplateKind) -> dict[str, str]:
     """Return what stands in the templates and what takes its place; a word that holds another one comes first."""
     version = Version(__version__)
     parts = plugin_id.replace("-", "_").split("_")
@@ -97,7 +101,7 @@ def _replaced(text: str, words: dict[str, str]) -> str:
     return re.sub("|".join(map(re.escape, words)), lambda match: words[match[0]], text)
 
 
-def _templates(kind: Kind) -> Iterator[tuple[str, str]]:
+def _templates(kind: TemplateKind) -> Iterator[tuple[str, str]]:
     """Yield path and text of every file of a new plugin."""
     root = files("mlclf.plugins") / "templates"
     for part in ("common", kind):
