@@ -19,7 +19,7 @@ import numpy as np
 
 PACKAGES = (
     *("mlclf", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "scikit-learn", "numpy"),
-    *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "tokenizers"),
+    *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "tokenizers", "trl"),
 )
 
 

@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rows", type=int, help="labelled training rows; pretraining reads all texts")
     parser.add_argument("--scored", type=int, help="rows of dev and of test")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--max-length", type=int, default=128, help="tokens of a text that are read")
     parser.add_argument("--pretraining-epochs", type=int, default=4)
@@ -184,14 +184,25 @@ def classifier(job: dict[str, Any], folder: Path, labels: list[list[str]]) -> An
                                schedule="cosine", monitor="mean_average_precision")  # fmt: skip
     backbone = job["backbone"] or LlmOptions(model=str(folder / job["lm"]))
     clf = MultiLabelClassifier(
-        backbone, job["strategy"], job["head"], training=training, random_state=job["seed"], verbose=0,
+        backbone, job["strategy"], head_options(job), training=training, random_state=job["seed"], verbose=0,
         classes=sorted({label for row in labels for label in row}),
     )  # fmt: skip
-    clf.set_params(backbone__max_length=job["max_length"])
+    # What a head puts around a text counts for generation, and for no other head.
+    clf.set_params(backbone__max_length=job["max_length"] * (2 if job["head"] == "prompt-generation" else 1))
     for item in job["set"]:
         name, _, value = item.partition("=")
         clf.set_params(**{name: json.loads(value)})
     return clf
+
+
+def head_options(job: dict[str, Any]) -> Any:
+    """Return the head of a job: its defaults, but for a prompt where a model was pretrained here."""
+    if job["head"] != "prompt-generation" or job["lm"] is None:
+        return job["head"]
+    from mlclf import PromptGenerationOptions, PromptOptions
+
+    # A model that has read a few thousand news understands no instruction, and would have to read it with each text.
+    return PromptGenerationOptions(prompt=PromptOptions(template="{{ text }}\n\n", labels="none"))
 
 
 def chosen(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

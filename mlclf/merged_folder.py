@@ -102,7 +102,7 @@ def _write(folder: Path, whole: PreTrainedModel, backbone: PretrainedBackbone, d
     config = json.loads(path.read_text(encoding="utf-8"))
     config = {key: value for key, value in config.items() if key not in _NOT_OF_MERGED}
     _write_json(path, {**config, "architectures": [type(whole).__name__], "dtype": str(whole.dtype).split(".")[1]})
-    _write_json(folder / "tokenizer_config.json", _tokenizer_config(config, backbone))
+    _write_json(folder / "tokenizer_config.json", _tokenizer_config(folder, config, backbone))
     for name, content in documents.items():
         if name in _WRITTEN or Path(name).name != name or not name.endswith(".json"):
             raise ExportError(f"The head's document {name!r} needs a name of its own that ends in .json.")
@@ -113,8 +113,8 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _tokenizer_config(config: dict[str, Any], backbone: PretrainedBackbone) -> dict[str, Any]:
-    """Return what transformers asks of a tokenizer beside ``tokenizer.json``."""
+def _tokenizer_config(folder: Path, config: dict[str, Any], backbone: PretrainedBackbone) -> dict[str, Any]:
+    """Return what transformers asks of a tokenizer beside ``tokenizer.json``; what the backbone wrote goes first."""
     tokenizer = backbone.encoder.tokenizer
     roles = {}
     for role in ("pad", "bos", "eos", "cls", "sep", "mask"):
@@ -124,7 +124,9 @@ def _tokenizer_config(config: dict[str, Any], backbone: PretrainedBackbone) -> d
         if token is not None:
             roles[f"{role}_token"] = token
     length = config.get("max_position_embeddings", backbone.encoder.max_length)
-    return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length, **roles}
+    path = folder / "tokenizer_config.json"
+    own = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length, **roles, **own}
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ def run(
 
 
 def test_every_example_is_tested() -> None:
-    elsewhere = {"quickstart.py", "serve_fastapi.py"}  # below, and in test_serve.py
+    elsewhere = {"quickstart.py", "serve_engine_prompt.py", "serve_fastapi.py"}  # below, and in test_serve*.py
     assert {path.name for path in EXAMPLES.glob("*.py")} == {*TINY, *elsewhere}
 
 

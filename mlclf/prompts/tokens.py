@@ -29,6 +29,8 @@ class PromptTokens:
     ----------
     opening, closing : tuple of int
         Special tokens that the tokenizer puts before and after a text.
+    specials : list of str
+        What is a token of its own in a template, and plain characters in a text.
 
     Examples
     --------
@@ -52,13 +54,13 @@ class PromptTokens:
             self.unknown = int(content["model"]["unk_id"])
         for token in content["added_tokens"]:
             token["special"] = token["special"] or _is_marker(token["content"])
-        self._specials = [token["content"] for token in content["added_tokens"] if token["special"]]
+        self.specials = [token["content"] for token in content["added_tokens"] if token["special"]]
         self._text = _Tokenizer.from_str(json.dumps(content))
         self._text.encode_special_tokens = True
 
     def looks_special(self, text: str) -> bool:
         """Say whether a text contains what is a special token in a template."""
-        return any(special in text for special in self._specials)
+        return any(special in text for special in self.specials)
 
     def of_template(self, text: str) -> tuple[int, ...]:
         """Return the ids of what a template wrote; special tokens in it are meant."""
@@ -74,6 +76,11 @@ class PromptTokens:
         for piece in pieces:
             found += self.of_texts([piece.text])[0] if piece.is_data else self.of_template(piece.text)
         return tuple(found)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return ids in words, special tokens included."""
+        text: str = self._template.decode(list(ids), skip_special_tokens=False)
+        return text
 
     def token_to_id(self, token: str) -> int | None:
         """Return the id of a token, or None."""

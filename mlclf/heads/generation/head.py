@@ -6,6 +6,7 @@ import hashlib
 import logging
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from mlclf.heads.generation.answers import AnswerWriter
 from mlclf.heads.generation.beam import BeamScorer
 from mlclf.heads.generation.collating import Rows, with_answers
 from mlclf.heads.generation.decoding import Limits, greedy_sets, max_over_steps, mean_over_samples
+from mlclf.heads.generation.document import Question, prompt_document
 from mlclf.heads.generation.names import label_tokens
 from mlclf.heads.generation.options import PromptGenerationOptions
 from mlclf.heads.generation.reading import Reading
@@ -128,7 +130,9 @@ class PromptGenerationHead(Head):
         about = PromptText(labels.names, max_length, self.limits.tokens)
         chat = ChatFormat(backbone.chat_template, backbone.special_tokens)
         self.prompt = make_prompt(self.options.prompt, about, prompt_tokens, chat)
-        self.rows = Rows(self.prompt, AnswerWriter(self.trie), self._order(labels), max_length)
+        order = self._order(labels)
+        self.rows = Rows(self.prompt, AnswerWriter(self.trie), order, max_length)
+        self._question = Question(self.prompt, labels.names, found, order, self.limits)
         self.rows.check(labels.targets, self.limits.tokens)
         beam = self.options.beam
         self.scorer: Scorer = PackedScorer(self.trie) if beam is None else BeamScorer(self.trie, beam)
@@ -239,6 +243,10 @@ class PromptGenerationHead(Head):
             applies = batch.targets > 0
             self._true += int(applies.sum())
             self._found += int((applies & (found > 0)).sum())
+
+    def prompt_files(self) -> dict[str, Any]:
+        """Return ``prompt.json``, from which a program can ask the merged model by itself."""
+        return {"prompt.json": prompt_document(self._question)}
 
     def validation_figures(self) -> dict[str, float]:
         """Return the share of true labels that the beam found since the last call."""
