@@ -37,6 +37,7 @@ RUN = [
     "docs/missing-labels.md",
     "docs/long-documents.md",
     "docs/thresholds.md",
+    "docs/reports.md",
     pytest.param("docs/continual.md", marks=pytest.mark.slow),
     "docs/augmentation.md",
     "docs/strategies.md",
