@@ -11,11 +11,12 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from multitask_kit import make
 from torch import Tensor
 from toy import toy_classifier, toy_rows
 
 import mlclf.backbones.visibility as visibility
-from mlclf import BertOptions, LabelQueryOptions, LlmOptions, MultiLabelClassifier
+from mlclf import BertOptions, LabelQueryOptions, LlmOptions, MultiLabelClassifier, MultiTaskClassifier
 from mlclf.backbones.bert import BertBackbone
 from mlclf.backbones.llm import LlmBackbone
 from mlclf.exceptions import BackboneLoadError, BundleDamagedError, OptionsError, UnknownLabelError
@@ -366,6 +367,18 @@ def test_nothing_is_kept_from_epoch_to_epoch_that_labels_would_change(folders: d
     assert clf.history_.cached_layers == 0
 
 
+def test_it_trains_with_recomputed_activations(folders: dict[str, Any]) -> None:
+    head, training = LabelQueryOptions(chunk=6, dropout=0), {"gradient_checkpointing": True}
+    texts, _ = toy_rows(20, seed=3)
+    fits = [
+        toy_classifier(Path(), "lora", epochs=1, backbone=folders["llama"], head=head, training=given).fit(
+            *toy_rows(48)
+        )
+        for given in (training, {})
+    ]
+    np.testing.assert_allclose(fits[0].predict_proba(texts), fits[1].predict_proba(texts), atol=1e-3)
+
+
 def test_long_documents_are_read_in_windows(folders: dict[str, Any]) -> None:
     clf = fitted(folders["bert"].replace(max_length=12, window_stride=2), "lora", epochs=1)
     long = "the cat eats cheese and rain on the train today " * 4
@@ -382,3 +395,35 @@ def test_an_exported_graph_gives_the_same_answers(folders: dict[str, Any], tmp_p
     clf = toy_classifier(Path(), "lora", epochs=1, backbone=folders[architecture], head=head).fit(*toy_rows(48))
     report = clf.export_onnx(tmp_path / "bundle")
     assert report.parity.max_change < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_smaller_weights_are_exported_too(folders: dict[str, Any], tmp_path: Path, precision: Any) -> None:
+    pytest.importorskip("onnxruntime")
+    report = fitted(folders["bert"], "lora", epochs=1).export_onnx(tmp_path / "bundle", precision=precision)
+    assert report.parity.max_change < 1e-2
+
+
+@pytest.mark.slow
+def test_labels_that_are_read_in_rows_are_exported_too(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    backbone = BertOptions(model=str(tiny_encoder("mpnet", tmp_path / "mpnet")), max_length=32)
+    clf = fitted(backbone, "full", epochs=1)
+    assert not clf.model_.network.head._packs
+    assert clf.export_onnx(tmp_path / "bundle").parity.max_change < 1e-4
+
+
+def test_it_is_a_task_among_others_over_one_backbone(folders: dict[str, Any], tmp_path: Path) -> None:
+    texts, labels = toy_rows(32)
+    mt = make(folders["bert"].replace(max_length=None))
+    mt.add_task("topics", texts, labels, strategy="lora", head="label-query")
+    mt.add_task("again", texts, labels, strategy="lora")
+    long = [*texts[:5], "the cat eats cheese and rain on the train today " * 9]
+    mt.save(tmp_path / "tasks")
+    loaded = MultiTaskClassifier.load(tmp_path / "tasks", device="cpu")
+    tasks = ["topics", "again"] * 3
+    expected = [mt.predict_proba(long, task)[row] for row, task in enumerate(tasks)]
+    for model in (mt, loaded):
+        for found, wanted in zip(model.predict_proba(long, tasks), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-6)

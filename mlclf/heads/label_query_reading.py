@@ -62,7 +62,7 @@ def read_batched(backbone: Backbone, batch: Batch, branches: LabelBranches, chun
         The texts.
     branches : LabelBranches
     chunk : int
-        Tokens, those of the text included, of the rows that are read at once for one text.
+        Tokens of the rows that are read at once for one text of full length.
     readout : {"last", "mean"}
 
     Returns
@@ -70,7 +70,7 @@ def read_batched(backbone: Backbone, batch: Batch, branches: LabelBranches, chun
     Tensor, shape (n_rows, n_labels, hidden)
     """
     n_labels = len(branches.rows)
-    step = max(1, chunk // (batch.input_ids.shape[1] + branches.longest))
+    step = max(1, chunk // (backbone.encoder.max_length + branches.longest))
     parts = [branches.part(first, min(first + step, n_labels)) for first in range(0, n_labels, step)]
     return torch.cat([_in_rows(backbone, batch, part, readout) for part in parts], dim=1)
 
@@ -199,7 +199,7 @@ def _in_rows(backbone: Backbone, batch: Batch, part: Part, readout: Readout) -> 
     label = torch.arange(n_labels, device=device).repeat(n_texts)
     n_text, n_label = batch.attention_mask.sum(dim=1)[text, None], part.lengths[label, None]
     # Places counted from the first token of a row: those of the text, then those of the label, padding around them.
-    place = torch.arange(length + part.longest, device=device)[None].expand(len(text), -1)
+    place = torch.arange(length + part.longest, device=device)[None].expand(text.shape[0], -1)
     skipped = torch.zeros_like(n_text)
     if backbone.padding_side == "left":
         place, skipped = place - (length + part.longest - n_text - n_label), length - n_text
@@ -208,7 +208,7 @@ def _in_rows(backbone: Backbone, batch: Batch, part: Part, readout: Readout) -> 
     first = (part.ends - part.lengths + 1)[label, None]
     label_ids = part.ids[(first + place - n_text).clamp(0, part.ids.shape[0] - 1)]
     ids = torch.where(is_text, text_ids, torch.where(is_label, label_ids, backbone.pad_id))
-    states = backbone.token_states(Batch(ids, (is_text | is_label).long(), n_samples=len(ids)))
+    states = backbone.token_states(Batch(ids, (is_text | is_label).long(), n_samples=ids.shape[0]))
     scored = place == n_text + n_label - 1 if readout == "last" else is_label
     share = scored.to(states.dtype) / scored.sum(dim=1, keepdim=True)
     chosen = torch.einsum("rt,rth->rh", share.to(states.dtype), states)
