@@ -100,6 +100,7 @@ LIGHT = [
     "mlclf.bundle.manifest",
     "mlclf.onnx",
     "mlclf.onnx.session",
+    "mlclf.testing",
     "mlclf.cli.app",
 ]
 HEAVY = ["torch", "transformers", "peft", "sklearn"]
