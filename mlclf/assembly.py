@@ -19,7 +19,7 @@ from mlclf.interfaces import (
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import Options, TrainingOptions
 from mlclf.plugins import resolve
-from mlclf.plugins.spec import KINDS, Kind
+from mlclf.plugins.spec import PART_KINDS, Kind
 
 Component = str | Options
 
@@ -59,7 +59,7 @@ class Parts:
     @property
     def options(self) -> dict[Kind, Options]:
         """Checked options of each component."""
-        return {kind: getattr(self, kind) for kind in KINDS}
+        return {kind: getattr(self, kind) for kind in PART_KINDS}
 
     @property
     def strategy_capabilities(self) -> StrategyCapabilities:

@@ -35,8 +35,10 @@ _CHUNK_CELLS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Calibrator:
+class PlattScaling:
     """A map from a model's probabilities to calibrated ones; it never changes the order of texts within a label.
+
+    Programs that run an exported model know calibration in this form only.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ class Calibrator:
     Examples
     --------
     >>> import numpy as np
-    >>> Calibrator([1.0, 0.5], [0.0, 0.0]).apply(np.array([[0.2, 0.2]])).round(3).tolist()
+    >>> PlattScaling([1.0, 0.5], [0.0, 0.0]).apply(np.array([[0.2, 0.2]])).round(3).tolist()
     [[0.20..., 0.33...]]
     """
 
@@ -71,7 +73,7 @@ class Calibrator:
             object.__setattr__(self, name, array)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Calibrator):
+        if not isinstance(other, PlattScaling):
             return NotImplemented
         return np.array_equal(self.scale, other.scale) and np.array_equal(self.offset, other.offset)
 
@@ -93,39 +95,37 @@ class Calibrator:
         checked = checked_probabilities(probabilities, len(self.scale))
         if not isinstance(checked, np.ndarray):
             calibrated = checked.copy()
-            calibrated.data = self._calibrated(checked.data, self.scale[checked.indices], self.offset[checked.indices])
+            calibrated.data = self.cells(checked.data, checked.indices)
             return calibrated
         out = np.empty_like(checked)
-        height = max(1, _CHUNK_CELLS // len(self.scale))
+        height, columns = max(1, _CHUNK_CELLS // len(self.scale)), np.arange(len(self.scale))
         for first in range(0, len(checked), height):
             rows = slice(first, first + height)
-            out[rows] = self._calibrated(checked[rows], self.scale, self.offset)
+            out[rows] = self.cells(checked[rows], columns)
         return out
 
-    @staticmethod
-    def _calibrated(
-        probabilities: NDArray[np.float32], scale: NDArray[np.float32], offset: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        moved = sigmoid(scale * log_odds(probabilities) + offset)
+    def cells(self, probabilities: NDArray[np.float32], columns: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """Return calibrated probabilities of cells, whose labels broadcast against them."""
+        moved = sigmoid(self.scale[columns] * log_odds(probabilities) + self.offset[columns])
         return np.where(probabilities > 0, moved, 0).astype(np.float32)
 
-    def extended(self, n_labels: int) -> Calibrator:
+    def extended(self, n_labels: int) -> PlattScaling:
         """Return the same map for more labels; probabilities of the further ones are left as they are.
 
         Examples
         --------
-        >>> Calibrator([0.5], [1.0]).extended(2).scale.tolist()
+        >>> PlattScaling([0.5], [1.0]).extended(2).scale.tolist()
         [0.5, 1.0]
         """
         added = n_labels - len(self.scale)
-        return Calibrator(np.append(self.scale, np.ones(added)), np.append(self.offset, np.zeros(added)))
+        return PlattScaling(np.append(self.scale, np.ones(added)), np.append(self.offset, np.zeros(added)))
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers as JSON-ready values; :meth:`from_json` gives back equal ones."""
         return {"scale": [float(x) for x in self.scale], "offset": [float(x) for x in self.offset]}
 
     @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> Calibrator:
+    def from_json(cls, saved: Mapping[str, Any]) -> PlattScaling:
         """Return the calibrator that :meth:`to_json` wrote.
 
         Raises
@@ -139,7 +139,7 @@ class Calibrator:
             raise BundleDamagedError(f"The saved calibration cannot be read: {error}.") from error
 
 
-def fit_calibrator(probabilities: Any, targets: Targets) -> Calibrator:
+def fit_platt(probabilities: Any, targets: Targets) -> PlattScaling:
     """Fit Platt scaling for each label on validation rows.
 
     Parameters
@@ -151,7 +151,7 @@ def fit_calibrator(probabilities: Any, targets: Targets) -> Calibrator:
 
     Returns
     -------
-    Calibrator
+    PlattScaling
 
     Raises
     ------
@@ -166,7 +166,7 @@ def fit_calibrator(probabilities: Any, targets: Targets) -> Calibrator:
     >>> from mlclf.labels import LabelSpace
     >>> targets = LabelSpace(("a",)).encode(np.array([[1]] * 700 + [[0]] * 300))
     >>> p = np.full((1000, 1), 0.9)
-    >>> fit_calibrator(p, targets).apply(p[:1]).round(2).tolist()
+    >>> fit_platt(p, targets).apply(p[:1]).round(2).tolist()
     [[0.69...]]
     """
     checked = checked_probabilities(probabilities, targets.n_labels, len(targets))
@@ -176,7 +176,7 @@ def fit_calibrator(probabilities: Any, targets: Targets) -> Calibrator:
         used = np.diff(cells.starts) > 0
         if used.any():
             scale[cells.columns][used], offset[cells.columns][used] = _fit_labels(cells, used, shared)
-    return Calibrator(scale.astype(np.float32), offset.astype(np.float32))
+    return PlattScaling(scale.astype(np.float32), offset.astype(np.float32))
 
 
 def expected_calibration_error(probabilities: Any, targets: Targets, n_bins: int = N_BINS) -> float:

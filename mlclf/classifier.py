@@ -20,7 +20,14 @@ from mlclf.choosing import AutoChoice, settle
 from mlclf.estimator_params import NestedOptionsMixin
 from mlclf.exporting import ExportMixin
 from mlclf.fitting import Plan, fit_model, split_validation
-from mlclf.inputs import check_validation, checked_rows, checked_validation, random_seed
+from mlclf.inputs import (
+    calibration_options,
+    check_validation,
+    checked_rows,
+    checked_validation,
+    random_seed,
+    shortest_choice,
+)
 from mlclf.label_names import names_array
 from mlclf.labels import LabelSpace, YFormat, check_trainable, y_format
 from mlclf.model import Model
@@ -58,8 +65,9 @@ class MultiLabelClassifier(UpdateMixin, ExportMixin, PredictionMixin, Classifier
     thresholds : str, float or Thresholds, default="per-label"
         From which probability on a label applies: ``"per-label"`` or ``"global"``, tuned on the validation rows; a
         number for all labels; or given ones.
-    calibration : {"platt"} or None
-        Whether probabilities are calibrated a label on the validation rows.
+    calibration : str, Options, dict or None
+        What calibrates probabilities on the validation rows: ``"platt"``, or the name or options of a plugin's
+        calibrator (``"acme:beta"``); None leaves them as they are.
     replay : float, ReplayOptions or None, default=0.5
         Share of the rows that is kept in memory, so that :meth:`partial_fit` does not forget; None keeps none.
     device : str or None
@@ -107,7 +115,7 @@ class MultiLabelClassifier(UpdateMixin, ExportMixin, PredictionMixin, Classifier
         classes: Sequence[str | int] | None = None,
         validation: float | None = 0.1,
         thresholds: str | float | Thresholds = "per-label",
-        calibration: str | None = None,
+        calibration: str | Options | None = None,
         replay: float | ReplayOptions | None = DEFAULT_SHARE,
         device: str | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -230,7 +238,7 @@ class MultiLabelClassifier(UpdateMixin, ExportMixin, PredictionMixin, Classifier
             training=model.training,
             classes=list(model.labels.names),
             thresholds=model.thresholds.request,
-            calibration=None if model.calibrator is None else "platt",
+            calibration=None if model.calibrator is None else shortest_choice(model.calibrator.options),
             device=device,
         )
         estimator._adopt(model)
@@ -261,7 +269,7 @@ class MultiLabelClassifier(UpdateMixin, ExportMixin, PredictionMixin, Classifier
         parts = resolve_parts(self.backbone, self.strategy, self.head)
         training = (TrainingOptions() if self.training is None else self.training).validated()
         check_rule(self.thresholds)
-        check_validation(self.validation, self.calibration)
+        check_validation(self.validation)
         device = resolve_device(self.device)
         resolve_precision(training.precision, device)
         return Plan(
@@ -270,7 +278,7 @@ class MultiLabelClassifier(UpdateMixin, ExportMixin, PredictionMixin, Classifier
             y_format=form,
             training=training,
             thresholds=self.thresholds,
-            calibrate=self.calibration is not None,
+            calibration=calibration_options(self.calibration),
             device=device,
             seed=random_seed(self.random_state),
             verbose=self.verbose,

@@ -18,7 +18,7 @@ from mlclf.labels import Label, LabelSpace, check_trainable
 from mlclf.model import Model
 from mlclf.model_selection import stratified_split
 from mlclf.network import MultiLabelNetwork
-from mlclf.plugins.spec import KINDS
+from mlclf.plugins.spec import PART_KINDS
 from mlclf.replay import ReplayBuffer
 from mlclf.rows import Rows
 from mlclf.strategies.auto import AutoOptions
@@ -138,7 +138,6 @@ def grow_model(model: Model, labels: Iterable[Label], seed: int) -> Model:
             _with_head(model, after),
             labels=space,
             thresholds=model.thresholds.extended(space.n_labels),
-            calibrator=None if model.calibrator is None else model.calibrator.extended(space.n_labels),
             replay=None if model.replay is None else model.replay.widened(space.n_labels),
         )
     if not model.parts.head_capabilities.relative:
@@ -156,7 +155,7 @@ def continued_plan(plan: Plan, model: Model) -> Plan:
     IncompatibleComponentsError
         Naming the parameter that was changed after the fit.
     """
-    for kind in KINDS:
+    for kind in PART_KINDS:
         fitted, given = getattr(model.parts, kind), getattr(plan.parts, kind)
         if fitted != given and not isinstance(given, AutoOptions):
             raise IncompatibleComponentsError(

@@ -9,11 +9,11 @@ from sklearn.base import BaseEstimator
 from mlclf.chaining.options import chain_options
 from mlclf.exceptions import OptionsError
 from mlclf.options import Options, TrainingOptions
-from mlclf.plugins import resolve
+from mlclf.plugins import resolve_named
 from mlclf.plugins.spec import Kind
 from mlclf.replay import as_replay_options
 
-_COMPONENTS = ("backbone", "strategy", "head")
+_COMPONENTS = ("backbone", "strategy", "head", "calibration")
 
 
 class NestedOptionsMixin(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -68,4 +68,6 @@ class NestedOptionsMixin(BaseEstimator):  # type: ignore[misc]  # scikit-learn s
             return chain_options(value)
         if part == "replay":
             return as_replay_options(cast("float | None", value))
-        return resolve(cast(Kind, part), cast(str, value))[2]
+        if part == "calibration" and value is None:
+            raise OptionsError("calibration is None and has no options to set. Set calibration='platt' or another one.")
+        return resolve_named(cast(Kind, "calibrator" if part == "calibration" else part), value)

@@ -17,7 +17,6 @@ from accelerate.state import AcceleratorState
 
 from mlclf.assembly import Parts, build_network
 from mlclf.batching import EncodedDataset, shuffled_batches
-from mlclf.calibration import fit_calibrator
 from mlclf.choosing import AutoChoice
 from mlclf.encoding import EncodedTexts
 from mlclf.interfaces import Backbone, Batch, LabelStatistics
@@ -25,7 +24,8 @@ from mlclf.labels import LabelSpace, YFormat
 from mlclf.metrics import score
 from mlclf.model import Model
 from mlclf.model_selection import stratified_split
-from mlclf.options import TrainingOptions
+from mlclf.options import NamedOptions, TrainingOptions
+from mlclf.plugins import resolve
 from mlclf.replay import ReplayBuffer, ReplayOptions
 from mlclf.rows import Rows
 from mlclf.thresholds import Thresholds, tune
@@ -54,8 +54,8 @@ class Plan:
     training : TrainingOptions
     thresholds : str, float or Thresholds
         Rule to tune by, a fixed value for all labels, or given thresholds.
-    calibrate : bool
-        Whether probabilities are calibrated on the validation rows.
+    calibration : NamedOptions or None
+        Options of the calibrator that is fitted on the validation rows; None for none.
     device : torch.device
     seed : int
     verbose : int
@@ -72,7 +72,7 @@ class Plan:
     y_format: YFormat
     training: TrainingOptions
     thresholds: str | float | Thresholds
-    calibrate: bool
+    calibration: NamedOptions | None
     device: torch.device
     seed: int
     verbose: int
@@ -210,8 +210,9 @@ def decide(plan: Plan, model: Model, validation: Rows | None) -> None:
     if validation is None:
         return
     probabilities = model.bounded_probabilities(validation.texts, validation.targets)
-    if plan.calibrate:
-        model.calibrator = fit_calibrator(probabilities, validation.targets)
+    if plan.calibration is not None:
+        calibrator = resolve("calibrator", plan.calibration)[1]
+        model.calibrator = calibrator.fitted(plan.calibration, probabilities, validation.targets)
         probabilities = model.calibrator.apply(probabilities)
     if isinstance(rule, str):
         model.thresholds = tune(rule, probabilities, validation.targets)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlclf.exceptions import InvalidInputError, OptionsError
 from mlclf.labels import LabelSpace
+from mlclf.options import NamedOptions, Options
+from mlclf.plugins.registry import resolve_named
 from mlclf.rows import Rows
 from mlclf.texts import as_texts
 
@@ -70,21 +73,35 @@ def checked_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float32]:
     return weights
 
 
-def check_validation(share: float | None, calibration: str | None) -> None:
-    """Check the estimator's ``validation`` and ``calibration``.
+def check_validation(share: float | None) -> None:
+    """Check the estimator's ``validation``.
 
     Raises
     ------
     OptionsError
-        If the share is not between 0 and 1, or there is no such calibration.
+        If the share is not between 0 and 1.
     """
     if share is not None and not (isinstance(share, float | int) and 0 <= share < 1):
         raise OptionsError(
             f"validation must be a share of the rows from 0 to below 1, or None, got {share!r}. "
             "Rows of your own are given to fit: fit(X, Y, validation_data=(X_val, Y_val))."
         )
-    if calibration not in (None, "platt"):
-        raise OptionsError(f"calibration must be 'platt' or None, got {calibration!r}.")
+
+
+def calibration_options(calibration: str | Mapping[str, Any] | Options | None) -> NamedOptions | None:
+    """Return the options of the calibrator that the estimator's ``calibration`` chooses.
+
+    Raises
+    ------
+    OptionsError, UnknownComponentError, PluginError
+        If there is no such calibrator, it cannot be used, or an option breaks its rule.
+    """
+    return None if calibration is None else cast(NamedOptions, resolve_named("calibrator", calibration))
+
+
+def shortest_choice(options: Options) -> str | Options:
+    """Return the name of a component where it stands for these options, else the options."""
+    return options.component if options == type(options)() else options
 
 
 def random_seed(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:

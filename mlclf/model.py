@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from mlclf.assembly import Parts
 from mlclf.batching import EncodedDataset
-from mlclf.calibration import Calibrator
 from mlclf.decisions import top_columns
 from mlclf.encoding import TextEncoder
 from mlclf.inference import Probabilities, bounded_probabilities, dense_probabilities, stream_probabilities
-from mlclf.interfaces import LabelStatistics, Strategy
+from mlclf.interfaces import Calibrator, LabelStatistics, Strategy
 from mlclf.labels import LabelSpace, Targets, YFormat
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import TrainingOptions

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from mlclf.exceptions import OptionsError
 from mlclf.hints import did_you_mean
+from mlclf.uses import Uses
 
 
 class Options(BaseModel):
@@ -71,6 +85,42 @@ class Options(BaseModel):
         return self
 
 
+class NamedOptions(Options):
+    """Base of options that stand inside other options: they are written with the name of their component.
+
+    Options of losses, calibrators and augmentations extend it. Where they are saved or written as JSON they are
+    ``{"name": "acme:soft-f1", "beta": 2.0}``, so that the reader knows whose options they are. A base class of all
+    options of one kind says so in ``kind``.
+
+    Examples
+    --------
+    >>> from mlclf.options import NamedOptions
+    >>> class TyposOptions(NamedOptions):
+    ...     component = "acme:typos"
+    ...     rate: float = 0.1
+    >>> TyposOptions().model_dump()
+    {'name': 'acme:typos', 'rate': 0.1}
+    >>> TyposOptions(name="acme:typos", rate=0.2)
+    TyposOptions(rate=0.2)
+    """
+
+    kind: ClassVar[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_name(cls, values: Any) -> Any:
+        """Take the name of the component out of values as they are written, and refuse that of another one."""
+        if not isinstance(values, dict) or "name" not in values:
+            return values
+        if values["name"] != cls.component:
+            raise ValueError(f"name must be {cls.component!r}, got {values['name']!r}")
+        return {key: value for key, value in values.items() if key != "name"}
+
+    @model_serializer(mode="wrap")
+    def _with_name(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        return {"name": type(self).component, **handler(self)}
+
+
 def _no_option(cls: type[Options], name: str) -> str:
     known = sorted(cls.model_fields)
     return f"{cls.__name__} has no option {name!r}.{did_you_mean(name, known)} It has: {', '.join(known)}."
@@ -96,7 +146,7 @@ _Phrase = Annotated[str, StringConstraints(pattern=r"\S")]
 _Word = Annotated[str, StringConstraints(pattern=r"^\S+$")]
 
 
-class AugmentationOptions(Options):
+class AugmentationOptions(NamedOptions):
     """How training texts are changed anew in every epoch; validation texts never are.
 
     Everything is off until its share is above 0. What is drawn depends on seed and epoch only.
@@ -131,6 +181,7 @@ class AugmentationOptions(Options):
     3.0
     """
 
+    component = "standard"
     replacement: float = Field(default=0.0, ge=0, le=1)
     synonyms: dict[_Word, Annotated[list[_Phrase], Field(min_length=1)]] | None = None
     swap: float = Field(default=0.0, ge=0, le=1)
@@ -140,6 +191,35 @@ class AugmentationOptions(Options):
     mixing: float = Field(default=0.0, ge=0, le=1)
     back_translation: str | None = None
     back_translation_share: float = Field(default=0.5, gt=0, le=1)
+
+
+def _augmentations(value: Any) -> Any:
+    """Check the form of ``augmentation``; which plugins there are is known further up, where training begins."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        return _augmentation(value)
+    if not value:
+        raise ValueError("give at least one augmentation, or None")
+    return tuple(_augmentation(part) for part in value)
+
+
+def _augmentation(value: Any) -> Any:
+    if isinstance(value, Options):
+        return value.validated()
+    if isinstance(value, Mapping) and value.get("name", AugmentationOptions.component) == AugmentationOptions.component:
+        return AugmentationOptions(**value)
+    name = value.get("name") if isinstance(value, Mapping) else value
+    if not isinstance(name, str) or ":" not in name:
+        raise ValueError("must be AugmentationOptions(...), 'plugin:name', options of a plugin's, or a list of these")
+    return value
+
+
+AugmentationChoice = Annotated[
+    str | dict[str, Any] | SerializeAsAny[Options] | tuple[str | dict[str, Any] | SerializeAsAny[Options], ...] | None,
+    BeforeValidator(_augmentations),
+    Uses("augmentation"),
+]
 
 
 class TrainingOptions(Options):
@@ -189,8 +269,9 @@ class TrainingOptions(Options):
     cache_memory : float
         GiB of memory that outputs of constant lower layers may take. Where they would need more, they are
         computed anew in every epoch, with the same result.
-    augmentation : AugmentationOptions or None
-        How training texts are changed in every epoch; None leaves them as they are.
+    augmentation : AugmentationOptions, str, Options, tuple of these, or None
+        How training texts are changed in every epoch; None leaves them as they are. A plugin's augmentation is given by
+        its name (``"acme:typos"``) or its options; several are applied one after the other.
 
     Examples
     --------
@@ -217,10 +298,4 @@ class TrainingOptions(Options):
     num_workers: int = Field(default=0, ge=0)
     gradient_checkpointing: bool = False
     cache_memory: float = Field(default=2.0, ge=0)
-    augmentation: AugmentationOptions | None = None
-
-    @field_validator("augmentation", mode="after")
-    @classmethod
-    def _checked_augmentation(cls, value: AugmentationOptions | None) -> AugmentationOptions | None:
-        """Check values that came in by ``replace``."""
-        return None if value is None else value.validated()
+    augmentation: AugmentationChoice = None

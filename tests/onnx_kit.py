@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from mlclf.calibration import Calibrator
+from mlclf.calibration import PlattScaling
 from mlclf.encoding import TextEncoder
 from mlclf.onnx.manifest import Golden, OnnxManifest, TextRule
 from mlclf.testing import tiny_texts, tiny_tokenizer
@@ -22,7 +22,7 @@ from mlclf.testing.exported import HIDDEN, tiny_graph, tiny_manifest, tiny_weigh
 LABELS = ("animals", "food", "weather", 7)
 TEXTS = [*tiny_texts(40, seed=3), "", "naïve café 猫 🐈", "cat " * 60, "dog " * 23 + "soup"]
 PLAIN = TextRule(max_length=32, window_stride=None, window_aggregation="max", pad_id=0, padding_side="right")
-CALIBRATOR = Calibrator(np.array([1.5, 0.5, 1, 2]), np.array([0.25, -1, 0, 0.5]))
+CALIBRATOR = PlattScaling(np.array([1.5, 0.5, 1, 2]), np.array([0.25, -1, 0, 0.5]))
 
 
 def with_labels(graph: onnx.ModelProto, n_labels: int) -> onnx.ModelProto:
@@ -57,7 +57,9 @@ def to_int8(graph: onnx.ModelProto) -> onnx.ModelProto:
     return graph
 
 
-def expected(texts: Sequence[str], rule: TextRule = PLAIN, calibrator: Calibrator | None = None) -> NDArray[np.float32]:
+def expected(
+    texts: Sequence[str], rule: TextRule = PLAIN, calibrator: PlattScaling | None = None
+) -> NDArray[np.float32]:
     """Probabilities of texts, each computed by itself in double precision."""
     vectors, matrix, bias = (array.astype(np.float64) for array in tiny_weights())
     encoded = TextEncoder(tiny_tokenizer(), rule.max_length, rule.window_stride).encode(texts)

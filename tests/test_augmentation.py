@@ -17,7 +17,7 @@ from mlclf import AugmentationOptions, register_back_translation
 from mlclf.augmentation.base import Corpus
 from mlclf.augmentation.masking import SpanMasking
 from mlclf.augmentation.mixing import Mixing, union
-from mlclf.augmentation.techniques import Augmentation, make_augmentation
+from mlclf.augmentation.techniques import StandardAugmentation
 from mlclf.augmentation.words import split_words
 from mlclf.encoding import EncodedTexts, TextEncoder
 from mlclf.exceptions import IncompatibleComponentsError, InvalidInputError, OptionsError
@@ -36,7 +36,13 @@ def no_labels(n: int) -> Targets:
     return Targets(csr_array((n, 2), dtype=np.int8))
 
 
-def augmentation(texts: list[str], **options: Any) -> Augmentation:
+def prepared(options: AugmentationOptions, corpus: Corpus) -> StandardAugmentation:
+    made = StandardAugmentation(options)
+    made.prepare(corpus)
+    return made
+
+
+def augmentation(texts: list[str], **options: Any) -> StandardAugmentation:
     encoder = TextEncoder(tiny_tokenizer(), 64)
     corpus = Corpus(
         texts=texts,
@@ -45,14 +51,12 @@ def augmentation(texts: list[str], **options: Any) -> Augmentation:
         max_joint_length=66,
         tokenizer=encoder.tokenizer,
     )
-    made = make_augmentation(AugmentationOptions(**options), corpus)
-    assert made is not None
-    return made
+    return prepared(AugmentationOptions(**options), corpus)
 
 
 def augmented(texts: list[str], seed: int = 0, epoch: int = 0, **options: Any) -> list[str]:
     made = augmentation(texts, **options)
-    return list(made.apply_to_rows(texts, no_labels(len(texts)), seed, epoch)[0])
+    return list(made.rows(texts, no_labels(len(texts)), seed, epoch)[0])
 
 
 def words_of(text: str) -> list[str]:
@@ -157,8 +161,8 @@ def test_every_epoch_and_every_seed_draws_anew() -> None:
 
 def test_a_technique_draws_the_same_whatever_others_are_on() -> None:
     texts = tiny_texts(50)
-    alone = augmentation(texts, mixing=0.5).rows[-1]
-    together = augmentation(texts, mixing=0.5, deletion=0.1, masking=0.1).rows[-1]
+    alone = augmentation(texts, mixing=0.5).row_techniques[-1]
+    together = augmentation(texts, mixing=0.5, deletion=0.1, masking=0.1).row_techniques[-1]
     assert alone[0] == together[0]
 
 
@@ -193,9 +197,8 @@ def test_words_of_rows_that_are_left_out_are_never_inserted() -> None:
     texts = ["alpha beta gamma alpha delta", "alpha beta beta epsilon"] * 20 + ["secret word"]
     weights = np.array([1.0] * 40 + [0.0], dtype=np.float32)
     corpus = Corpus(texts, weights, np.full(41, 5), None, tiny_tokenizer())
-    made = make_augmentation(AugmentationOptions(replacement=0.9), corpus)
-    assert made is not None
-    after = made.apply_to_rows(texts, no_labels(41), 0, 0)[0][:40]
+    made = prepared(AugmentationOptions(replacement=0.9), corpus)
+    after = made.rows(texts, no_labels(41), 0, 0)[0][:40]
     assert "secret" not in " ".join(after)
 
 
@@ -286,7 +289,7 @@ def test_texts_that_would_be_cut_together_are_not_mixed() -> None:
 def test_texts_too_long_to_be_mixed_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     corpus = Corpus(["a"] * 4, np.ones(4, np.float32), np.array([60, 60, 60, 3]), 66, tiny_tokenizer())
     with caplog.at_level(logging.WARNING):
-        make_augmentation(AugmentationOptions(mixing=0.5), corpus)
+        prepared(AugmentationOptions(mixing=0.5), corpus)
     assert "75 % of the training texts are too long" in caplog.text
 
 
@@ -339,7 +342,7 @@ def test_a_tokenizer_without_a_mask_token_is_refused_with_a_way_out() -> None:
     maskless = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
     corpus = Corpus(["a"], np.ones(1, np.float32), np.ones(1, np.int64), None, maskless)
     with pytest.raises(IncompatibleComponentsError, match=r"this tokenizer has none.*Use deletion"):
-        make_augmentation(AugmentationOptions(masking=0.1), corpus)
+        prepared(AugmentationOptions(masking=0.1), corpus)
 
 
 # --- back-translation ------------------------------------------------------------------------------------------------
@@ -350,7 +353,7 @@ def test_a_share_of_the_texts_is_read_as_translated_back() -> None:
     register_back_translation("test-upper", lambda texts: calls.append(len(texts)) or [t.upper() for t in texts])
     texts = tiny_texts(200)
     made = augmentation(texts, back_translation="test-upper", back_translation_share=0.3)
-    epochs = [made.apply_to_rows(texts, no_labels(200), 0, epoch)[0] for epoch in range(3)]
+    epochs = [made.rows(texts, no_labels(200), 0, epoch)[0] for epoch in range(3)]
     assert calls == [200]
     assert np.mean([text.isupper() for text in epochs[0]]) == pytest.approx(0.3, abs=0.1)
     assert epochs[0] != epochs[1]

@@ -22,7 +22,7 @@ from mlclf import (
 )
 from mlclf.augmentation import back_translation
 from mlclf.augmentation.base import Corpus
-from mlclf.augmentation.techniques import make_augmentation
+from mlclf.augmentation.techniques import StandardAugmentation
 from mlclf.cli.build import make_classifier
 from mlclf.cli.config import assignment, make_config
 from mlclf.cli.merging import merged
@@ -281,14 +281,15 @@ def test_options_go_through_json_unchanged() -> None:
     assert TrainingOptions(**options.model_dump(mode="json")) == options
 
 
-def test_options_that_change_nothing_make_no_augmentation() -> None:
+def test_options_that_change_nothing_are_not_active() -> None:
     corpus = Corpus(["a"], np.ones(1, np.float32), np.ones(1, np.int64), None, tiny_tokenizer())
-    assert make_augmentation(None, corpus) is None
-    assert make_augmentation(AugmentationOptions(), corpus) is None
+    made = StandardAugmentation(AugmentationOptions())
+    made.prepare(corpus)
+    assert not made.active
 
 
 def test_synonyms_without_replacement_are_said_to_do_nothing(caplog: pytest.LogCaptureFixture) -> None:
     corpus = Corpus(["a"], np.ones(1, np.float32), np.ones(1, np.int64), None, tiny_tokenizer())
     with caplog.at_level(logging.WARNING):
-        make_augmentation(AugmentationOptions(synonyms={"a": ["b"]}), corpus)
+        StandardAugmentation(AugmentationOptions(synonyms={"a": ["b"]})).prepare(corpus)
     assert "no word is replaced" in caplog.text

@@ -23,6 +23,7 @@ from mlclf.exceptions import (
     OptionsError,
     PluginError,
 )
+from mlclf.interfaces import BackboneSource
 from mlclf.testing import TinyBackbone, TinyOptions
 
 
@@ -35,6 +36,30 @@ def fitted(tiny_bert: Path) -> MultiLabelClassifier:
 def saved(fitted: MultiLabelClassifier, tmp_path: Path) -> Path:
     fitted.save(tmp_path / "model")
     return tmp_path / "model"
+
+
+SUMS = {"model.safetensors": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "found", "same"),
+    [
+        ({"sha256": SUMS}, {"sha256": SUMS}, True),
+        ({"sha256": SUMS, "revision": "1"}, {"sha256": SUMS, "revision": "2"}, True),
+        ({"sha256": SUMS}, {"sha256": {"model.safetensors": "1" * 64}}, False),
+        ({"sha256": SUMS}, {}, False),
+        ({"revision": "1"}, {"revision": "1"}, True),
+        ({"revision": "1"}, {"revision": "2"}, False),
+        ({"revision": "1"}, {}, False),
+        ({}, {"revision": "1"}, None),
+        ({}, {}, None),
+    ],
+)
+def test_checksums_say_which_weights_are_the_same_and_else_the_revision(
+    trained_on: dict[str, Any], found: dict[str, Any], same: bool | None
+) -> None:
+    source = BackboneSource("hub", "org/model", **trained_on)
+    assert source.same_weights(BackboneSource("hub", "org/copy", **found)) is same
 
 
 STRATEGIES: list[Any] = [

@@ -289,7 +289,7 @@ def test_labels_outside_classes_are_refused() -> None:
         ({"thresholds": 1.5}, OptionsError, "1.5"),
         ({"device": "gpu"}, OptionsError, "gpu"),
         ({"validation": 1.5}, OptionsError, "validation"),
-        ({"calibration": "isotonic"}, OptionsError, "platt"),
+        ({"calibration": "isotonic"}, UnknownComponentError, "platt"),
         ({"random_state": "x"}, OptionsError, "random_state"),
         ({"training": TrainingOptions(precision="fp16"), "device": "cpu"}, OptionsError, "fp16"),
     ],

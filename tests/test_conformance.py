@@ -11,6 +11,7 @@ from mlclf.exceptions import ConformanceError, OptionsError
 from mlclf.options import Options
 from mlclf.plugins import KINDS, Kind, PluginManager, get_manager
 from mlclf.plugins.builtins import BUILTINS
+from mlclf.plugins.spec import PART_KINDS
 from mlclf.testing import Check, component_checks, parametrize_plugin_checks, plugin_checks, run_checks
 from mlclf.testing.conformance.catalogue import COMPONENT_CHECKS, PACKAGE_CHECKS
 from mlclf.testing.conformance.schemas import unreadable
@@ -34,6 +35,7 @@ def test_built_in_component_keeps_the_rules(kind: Kind, name: str) -> None:
     [
         pytest.param(kind, name, id=name, marks=[] if name in EXPORTED_ALWAYS else [pytest.mark.slow])
         for kind, name in COMPONENTS
+        if kind in PART_KINDS
     ],
 )
 def test_built_in_component_answers_the_same_in_onnxruntime(kind: Kind, name: str) -> None:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from toy import toy_rows
 
 from mlclf import LoraOptions, MultiLabelClassifier, Thresholds
-from mlclf.calibration import Calibrator
+from mlclf.calibration import PlattScaling
+from mlclf.calibrators import PlattCalibrator, PlattOptions
 from mlclf.exceptions import ExportError, ParityError
 from mlclf.interfaces import BackboneOutput
 from mlclf.onnx import OnnxClassifier, export, graph, precision
@@ -300,7 +301,8 @@ def test_very_sure_model_with_calibration_is_exported(encoder: Path, tmp_path: P
     # At log-odds of 13 and more, float32 has few digits left, and a calibration of small scale shows it.
     clf = fitted(encoder, "head-only", calibration="platt", validation=0.3)
     model = clf.model_
-    model.calibrator = Calibrator([0.05, 0.3, 0.3, 0.5], [0.0] * 4)
+    scaling = PlattScaling([0.05, 0.3, 0.3, 0.5], [0.0] * 4)
+    model.calibrator = PlattCalibrator.restored(PlattOptions(), {"scale": scaling.scale, "offset": scaling.offset}, 4)
     with torch.no_grad():
         model.network.head.output.weight *= 5
     assert (clf.model_.probabilities(TEXTS) > 0.98).any()

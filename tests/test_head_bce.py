@@ -14,8 +14,9 @@ from mlclf.exceptions import OptionsError, UnknownLabelError
 from mlclf.heads.bce import BceHead, BceOptions
 from mlclf.interfaces import Backbone, BackboneSource, Batch, LabelStatistics, LoadRequest
 from mlclf.labels import LabelSpace
-from mlclf.losses import LOSSES, FocalLoss, FocalOptions
+from mlclf.losses import FocalLoss, FocalOptions
 from mlclf.options import Options
+from mlclf.plugins.builtins import BUILTINS
 
 NAMES = ("anger", "fear", "joy")
 COUNTS = LabelStatistics(NAMES, positives=np.array([49, 9, 0]), known=np.array([98, 98, 48]))
@@ -100,7 +101,7 @@ def test_counts_without_targets_suffice_and_give_the_same_head() -> None:
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [spec.name for spec in BUILTINS["loss"]])
 def test_saved_tensors_are_those_of_the_layers_and_load_into_a_new_head(loss: str) -> None:
     first, second = bound(loss=loss, hidden=(16,)), bound(loss=loss, hidden=(16,))
     assert set(first.state_dict()) == {"hidden.1.weight", "hidden.1.bias", "output.weight", "output.bias"}
@@ -171,7 +172,7 @@ def test_loss_may_be_given_with_parameters_or_as_in_a_file() -> None:
 
 
 @pytest.mark.parametrize("hidden", [(), (16,)])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [spec.name for spec in BUILTINS["loss"]])
 def test_head_learns_with_every_loss(loss: str, hidden: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     pooled = vectors(200)
@@ -195,7 +196,7 @@ def test_head_learns_with_every_loss(loss: str, hidden: tuple[int, ...]) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": "focl"}, r"There is no loss 'focl'\. Did you mean 'focal'\?"),
+        ({"loss": "focl"}, r"no loss is named 'focl'\. Did you mean 'focal'\?"),
         ({"loss": {"name": "focal", "gamma": -1}}, r"FocalOptions\(gamma=-1\)"),
         ({"loss": 3}, "got 3"),
         ({"hidden": (16, 0)}, r"BceOptions\(hidden\.1=0\)"),

@@ -23,7 +23,7 @@ from mlclf.exceptions import BackboneLoadError, BundleDamagedError, OptionsError
 from mlclf.heads.label_query import LabelQueryHead
 from mlclf.heads.label_query_reading import read_batched, read_packed
 from mlclf.interfaces import Backbone, Batch, LabelStatistics, LoadRequest
-from mlclf.losses import LOSSES
+from mlclf.plugins.builtins import BUILTINS
 from mlclf.testing import tiny_decoder, tiny_encoder
 from mlclf.testing.decoders import DecoderArchitecture, _special_ids, _tokenizer, _write
 
@@ -285,7 +285,7 @@ def test_options_are_checked_against_the_labels() -> None:
         LabelQueryOptions(template="a label")
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [spec.name for spec in BUILTINS["loss"]])
 def test_every_loss_trains_it(load: Load, loss: str) -> None:
     backbone = load("bert", dtype=torch.float32)
     head = bound(backbone, loss=loss).float()

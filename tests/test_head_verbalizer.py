@@ -21,8 +21,8 @@ from mlclf.heads.verbalizer import VerbalizerHead, VerbalizerOptions
 from mlclf.heads.verbalizer_prompt import make_cloze, words_in_place
 from mlclf.heads.word_logits import WordLogits
 from mlclf.interfaces import LabelStatistics, LoadRequest
-from mlclf.losses import LOSSES
 from mlclf.onnx import OnnxClassifier
+from mlclf.plugins.builtins import BUILTINS
 from mlclf.testing import tiny_decoder, tiny_encoder, tiny_masked_lm, tiny_tokenizer
 
 NAMES = ("animals", "food", "weather", "travel")
@@ -124,7 +124,7 @@ def test_before_training_a_text_that_says_nothing_is_undecided(masked_lm: Path) 
         assert head.logits(backbone, batch).mean(dim=0).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [spec.name for spec in BUILTINS["loss"]])
 @pytest.mark.parametrize("strategy", ["full", "head-only"])
 def test_every_loss_trains_it(loss: str, strategy: str, masked_lm: Path) -> None:
     texts, labels = toy_rows(24)

@@ -16,7 +16,6 @@ from torch import Tensor
 from mlclf.exceptions import InvalidInputError, OptionsError, UnknownLabelError
 from mlclf.interfaces import LabelStatistics
 from mlclf.losses import (
-    LOSSES,
     AsymmetricOptions,
     BalancedOptions,
     BceLossOptions,
@@ -29,7 +28,10 @@ from mlclf.losses import (
     make_loss,
     prior_logits,
 )
+from mlclf.plugins import resolve
+from mlclf.plugins.builtins import BUILTINS
 
+LOSSES = [spec.name for spec in BUILTINS["loss"]]
 NAMES = ("anger", "fear", "joy", "love", "sadness")
 COUNTS = LabelStatistics(
     NAMES, positives=np.array([400, 3, 120, 0, 999]), known=np.array([1000, 900, 1000, 1000, 1000])
@@ -51,7 +53,7 @@ VARIANTS: list[LossOptions] = [
     DistributionBalancedOptions(),
     DistributionBalancedOptions(gamma=2.0, kappa=0.3, negative_scale=5.0, mu=0.9),
 ]
-every_loss = pytest.mark.parametrize("options", VARIANTS, ids=lambda options: options.name)
+every_loss = pytest.mark.parametrize("options", VARIANTS, ids=lambda options: options.component)
 
 
 def batch(seed: int, n: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,12 +127,13 @@ def naive_row(z: list[float], y: list[float], known: list[bool], options: LossOp
     weights = [LABEL_WEIGHTS.get(name, 1.0) for name in NAMES]
     if not columns:
         return 0.0
-    if options.name == "zlpr":
+    if options.component == "zlpr":
         present = sum(weights[column] * math.exp(-z[column]) for column in labels)
         absent = sum(math.exp(z[column]) for column in columns if column not in labels)
         return math.log(1 + absent) + math.log(1 + present)
     cells = [
-        NAIVE_CELLS[options.name](z[c], bool(y[c]), c, labels, options) * (weights[c] if y[c] else 1) for c in columns
+        NAIVE_CELLS[options.component](z[c], bool(y[c]), c, labels, options) * (weights[c] if y[c] else 1)
+        for c in columns
     ]
     return sum(cells) / len(cells)
 
@@ -340,9 +343,9 @@ def test_prior_logits_are_smoothed_and_bounded() -> None:
 
 
 def test_unknown_loss_is_refused_with_the_closest_name() -> None:
-    with pytest.raises(OptionsError, match=r"There is no loss 'assymetric'\. Did you mean 'asymmetric'\?"):
+    with pytest.raises(OptionsError, match=r"no loss is named 'assymetric'\. Did you mean 'asymmetric'\?"):
         make_loss("assymetric", COUNTS)
-    with pytest.raises(OptionsError, match=r"There is no loss 'hinge'\. Known: 'bce', 'balanced', "):
+    with pytest.raises(OptionsError, match=r"no loss is named 'hinge'\. Built in: bce, balanced, "):
         make_loss("hinge", COUNTS)
     with pytest.raises(OptionsError, match="A loss is a name, a dictionary with a name, or loss options; got 3"):
         make_loss(3, COUNTS)  # type: ignore[arg-type]
@@ -363,9 +366,9 @@ def test_parameters_survive_json(options: LossOptions) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_name_makes_its_class_with_default_parameters(name: str) -> None:
     loss = make_loss(name, COUNTS)
-    assert type(loss) is LOSSES[name]
-    assert loss.options == LOSSES[name].Options()
-    assert loss.options.name == name
+    assert type(loss) is resolve("loss", name)[1]
+    assert loss.options == type(loss).Options()
+    assert loss.options.component == name
 
 
 # --- Learning ---

@@ -102,8 +102,14 @@ BROKEN = {
     ),
     "no-api": (good("acme").replace("MLCLF_PLUGIN_API = (1, 0)", ""), "incompatible", "must declare the plugin API"),
     "api-string": (good("acme").replace("(1, 0)", "'1.0'"), "incompatible", "got '1.0'"),
-    "api-major": (good("acme").replace("(1, 0)", "(2, 0)"), "incompatible", "plugin API 2.0, this mlclf offers 1.0"),
-    "api-minor": (good("acme").replace("(1, 0)", "(1, 9)"), "incompatible", "plugin API 1.9, this mlclf offers 1.0"),
+    "api-major": (good("acme").replace("(1, 0)", "(2, 0)"), "incompatible", "plugin API 2.0, this mlclf offers 1.1"),
+    "api-minor": (good("acme").replace("(1, 0)", "(1, 9)"), "incompatible", "plugin API 1.9, this mlclf offers 1.1"),
+    "api-next": (good("acme").replace("(1, 0)", "(1, 2)"), "incompatible", "plugin API 1.2, this mlclf offers 1.1"),
+    "hook-newer-than-api": (
+        good("acme") + "\n@hookimpl\ndef mlclf_losses():\n    return []\n",
+        "failed",
+        "mlclf_losses() came with plugin API 1.1, and the plugin declares 1.0",
+    ),
     "api-old": (good("acme").replace("(1, 0)", "(0, 3)"), "incompatible", "Upgrade the plugin"),
 }
 ERRORS = {"failed": PluginLoadError, "incompatible": PluginIncompatibleError}

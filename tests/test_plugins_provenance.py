@@ -220,7 +220,7 @@ def test_unknown_built_in_component_is_refused_by_name():
         ({"version": 1.0}, "version"),
         ({"api": [1]}, "api"),
         ({"api": "1.0"}, "api"),
-        ({"used_for": ["loss"]}, "used_for"),
+        ({"used_for": ["metric"]}, "used_for"),
         ({"module": "os:system"}, "form"),
     ],
 )

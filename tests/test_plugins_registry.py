@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mlclf.exceptions import MissingExtraError, OptionsError, PluginError, PluginLoadError, UnknownComponentError
-from mlclf.interfaces import Backbone, Head, Strategy
+from mlclf.interfaces import Augmentation, Backbone, Calibrator, Head, Strategy
+from mlclf.losses import MultiLabelLoss
 from mlclf.options import Options, TrainingOptions
 from mlclf.plugins import (
     KINDS,
@@ -78,6 +79,21 @@ class Plain: ...
 def function(): ...
 """
 
+INTERFACES = {
+    "backbone": Backbone,
+    "strategy": Strategy,
+    "head": Head,
+    "loss": MultiLabelLoss,
+    "calibrator": Calibrator,
+    "augmentation": Augmentation,
+}
+EXPORTABLE = {
+    "backbone": lambda component: component.exportable,
+    "strategy": lambda component: component.capabilities.export,
+    "head": lambda component: component.capabilities.export,
+    "calibrator": lambda component: component.table is not Calibrator.table,
+}
+
 
 @pytest.fixture
 def manager(tmp_path):
@@ -110,7 +126,7 @@ class Twice(Head):
 def test_built_in_components_resolve_by_name_and_by_options(kind, name, empty):
     spec, component, options = resolve(kind, name)
     assert spec.name == type(options).component == name
-    assert issubclass(component, {"backbone": Backbone, "strategy": Strategy, "head": Head}[kind])
+    assert issubclass(component, INTERFACES[kind])
     assert component.Options is type(options)
     assert resolve(kind, options) == (spec, component, options)
 
@@ -121,7 +137,7 @@ def test_facts_declared_for_built_ins_are_true(kind, name, empty):
     if spec.families:
         assert set(spec.families) == ({component.family} if kind == "backbone" else component.capabilities.families)
     if spec.exportable is not None:
-        assert spec.exportable == (component.exportable if kind == "backbone" else component.capabilities.export)
+        assert spec.exportable == EXPORTABLE[kind](component)
 
 
 def test_plugin_component_resolves_by_name_and_by_options(manager):
@@ -192,8 +208,10 @@ def test_unknown_name_gets_the_likeliest_way_out(manager, kind, name, text):
 
 
 def test_unknown_kind_is_refused(empty):
-    with pytest.raises(UnknownComponentError, match="one of backbone, strategy, head, got 'loss'"):
-        find_component("loss", "bce")
+    with pytest.raises(
+        UnknownComponentError, match=r"one of backbone, strategy, head, loss, calibrator, augmentation, got 'metric'"
+    ):
+        find_component("metric", "bce")
 
 
 @pytest.mark.parametrize(

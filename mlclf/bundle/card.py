@@ -158,10 +158,17 @@ def _made(model: Model) -> str:
         "parameters": f"{history.n_parameters:,}, of which {history.n_trainable:,} were trained",
         "arithmetic of training": history.precision,
         "thresholds": escaped(model.thresholds.rule),
-        "calibration": "none" if model.calibrator is None else "Platt scaling",
+        "calibration": _calibration(model),
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"## What it is\n\n| | |\n|---|---|\n{rows}\n\nEvery option stands in `manifest.json`."
+
+
+def _calibration(model: Model) -> str:
+    if model.calibrator is None:
+        return "none"
+    name = model.calibrator.options.component
+    return "Platt scaling" if name == "platt" else f"`{name}`"
 
 
 def _weights(source: BackboneSource) -> str:

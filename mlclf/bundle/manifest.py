@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mlclf.exceptions import BundleDamagedError, BundleError, BundleVersionError
 from mlclf.files import check_replaceable, sha256
-from mlclf.plugins.spec import KINDS, Kind
+from mlclf.plugins.spec import PART_KINDS, Kind
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -47,6 +47,19 @@ class ChainEntry(_Part):
     """Options of a chain of strategies: its parts, which are no chains themselves."""
 
     parts: list[ComponentEntry] = Field(min_length=2, max_length=20)
+
+
+class CalibratorEntry(ComponentEntry):
+    """The calibrator, whose state is a file of its own."""
+
+    n_labels: int = Field(ge=1)
+
+
+class PlattEntry(_Part):
+    """The calibrator as version 0.1 wrote it."""
+
+    scale: list[float]
+    offset: list[float]
 
 
 class SourceEntry(_Part):
@@ -86,6 +99,8 @@ class Manifest(_Part):
     components : dict of str to ComponentEntry
         ``backbone``, ``strategy`` and ``head``. A chain of strategies has the name ``chain``, and in its options the
         names and options of its parts.
+    uses : dict of str to list of str
+        Names of further components by kind: losses, calibrator and augmentations, which options choose.
     plugins : list of dict
         Plugins that the components come from.
     labels : list of str or int
@@ -95,7 +110,7 @@ class Manifest(_Part):
     positives, known : list of int
         Label counts of the training rows.
     thresholds : dict
-    calibrator : dict or None
+    calibrator : CalibratorEntry, PlattEntry or None
     training : dict
         Training options.
     history, metrics : dict
@@ -112,13 +127,14 @@ class Manifest(_Part):
     format_version: int
     mlclf: str
     components: dict[Kind, ComponentEntry]
+    uses: dict[Kind, list[str]] = {}
     plugins: list[Mapping[str, Any]]
     labels: list[Annotated[str, Field(strict=True)] | Annotated[int, Field(strict=True)]] = Field(min_length=1)
     y_format: FormatEntry
     positives: list[int]
     known: list[int]
     thresholds: dict[str, Any]
-    calibrator: dict[str, Any] | None
+    calibrator: CalibratorEntry | PlattEntry | None
     training: dict[str, Any]
     history: dict[str, Any]
     metrics: dict[str, Any]
@@ -138,8 +154,8 @@ class Manifest(_Part):
     @classmethod
     def _whole(cls, components: dict[Kind, ComponentEntry]) -> dict[Kind, ComponentEntry]:
         """Refuse a missing component, and a chain whose parts are not two or more names with options."""
-        if len(components) < len(KINDS):
-            raise ValueError(f"there must be {', '.join(KINDS)}")
+        if set(components) != set(PART_KINDS):
+            raise ValueError(f"there must be {', '.join(PART_KINDS)}")
         try:
             _parts_of(components["strategy"])
         except ValidationError:
@@ -149,6 +165,11 @@ class Manifest(_Part):
     def entries(self) -> dict[Kind, tuple[ComponentEntry, ...]]:
         """Return the components of each kind: one, or the parts of a chain of strategies."""
         return {kind: _parts_of(entry) for kind, entry in self.components.items()}
+
+    def names(self) -> dict[Kind, tuple[str, ...]]:
+        """Return the names of all components that the model needs, by kind."""
+        parts = {kind: tuple(entry.name for entry in entries) for kind, entries in self.entries().items()}
+        return {**parts, **{kind: tuple(names) for kind, names in self.uses.items()}}
 
 
 def _parts_of(entry: ComponentEntry) -> tuple[ComponentEntry, ...]:

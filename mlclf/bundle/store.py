@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mlclf._version import __version__
 from mlclf.assembly import Parts, build_network, resolve_parts
+from mlclf.bundle.calibrator_file import calibrator_entry, read_calibrator, write_calibrator
 from mlclf.bundle.card import CardFacts, card
 from mlclf.bundle.manifest import (
     CARD_NAME,
@@ -30,7 +31,7 @@ from mlclf.bundle.manifest import (
     read_manifest,
 )
 from mlclf.bundle.replay_file import REPLAY_NAME, read_replay, write_replay
-from mlclf.calibration import Calibrator
+from mlclf.bundle.used import check_uses, components_of, uses_of
 from mlclf.exceptions import BackboneLoadError, BundleDamagedError, OptionsError
 from mlclf.files import replace_folder
 from mlclf.interfaces import Backbone, BackboneSource, LabelStatistics, Strategy
@@ -41,6 +42,7 @@ from mlclf.options import Options, TrainingOptions
 from mlclf.plugins import Kind, provenance, require, resolve
 from mlclf.replay import ReplayBuffer
 from mlclf.thresholds import Thresholds
+from mlclf.training.epochs import resolved_training
 from mlclf.training.history import History
 
 AllowedPlugins: TypeAlias = Collection[str] | Literal["none"] | None
@@ -122,6 +124,8 @@ def write_bundle(
     write_tensors(folder / "head.safetensors", _head_tensors(model.network))
     if rest is not None:
         write_tensors(folder / WEIGHTS_NAME, rest)
+    if model.calibrator is not None:
+        write_calibrator(folder, model.calibrator)
     if replay is not None:
         write_replay(folder / REPLAY_NAME, replay, model.labels)
     manifest = _manifest(model, folder, included=rest is not None)
@@ -166,10 +170,11 @@ def load_model(
     manifest = read_manifest(source)
     require(
         manifest.plugins,
-        {kind: tuple(entry.name for entry in entries) for kind, entries in manifest.entries().items()},
+        manifest.names(),
         allow_plugins=allow_plugins,
         allow_version_mismatch=allow_plugin_version_mismatch,
     )
+    check_uses(manifest)
     parts = _parts(manifest)
     statistics = LabelStatistics(
         names=tuple(str(name) for name in manifest.labels),
@@ -192,8 +197,8 @@ def load_model(
         y_format=YFormat(**manifest.y_format.model_dump()),
         statistics=statistics,
         thresholds=Thresholds.from_json(manifest.thresholds),
-        calibrator=None if manifest.calibrator is None else Calibrator.from_json(manifest.calibrator),
-        training=TrainingOptions(**manifest.training),
+        calibrator=None if manifest.calibrator is None else read_calibrator(source, manifest.calibrator),
+        training=resolved_training(TrainingOptions(**manifest.training)),
         history=History.from_dict(manifest.history),
         device=device,
         metrics=manifest.metrics,
@@ -243,8 +248,8 @@ def check_source(saved: SourceEntry, found: BackboneSource) -> None:
     BackboneLoadError
         If checksum or revision differs.
     """
-    same = saved.sha256 == found.sha256 if saved.sha256 else saved.revision in (None, found.revision)
-    if not same:
+    # Where the manifest tells nothing of the weights, their name is all there is to go by.
+    if BackboneSource(**saved.model_dump()).same_weights(found) is False:
         raise BackboneLoadError(
             f"The pretrained weights {found.name!r} are not those that this model was trained on: their checksum or "
             f"revision differs. Put back {saved.name!r} (revision {saved.revision}), or save the model with "
@@ -314,13 +319,14 @@ def _manifest(model: Model, work: Path, *, included: bool) -> Manifest:
             kind: ComponentEntry(name=options.component, options=options.model_dump(mode="json"))
             for kind, options in model.parts.options.items()
         },
-        plugins=list(provenance(model.parts.components)),
+        uses={kind: list(names) for kind, names in uses_of(model).items()},
+        plugins=list(provenance(components_of(model))),
         labels=list(model.labels.names),
         y_format=FormatEntry(**asdict(model.y_format)),
         positives=model.statistics.positives.tolist(),
         known=model.statistics.known.tolist(),
         thresholds=model.thresholds.to_json(),
-        calibrator=None if model.calibrator is None else model.calibrator.to_json(),
+        calibrator=None if model.calibrator is None else calibrator_entry(model.calibrator),
         training=model.training.replace(checkpoint_dir=None, resume_from=None).model_dump(mode="json"),
         history=model.history.to_dict(),
         metrics=model.metrics,

@@ -90,7 +90,7 @@ class TrainConfig(BaseModel):
         Share of the training rows held out.
     thresholds : str or float
         ``per-label``, ``global``, or a number.
-    calibration : str or None
+    calibration : str, dict or None
         ``platt``, or none.
     replay : float or None
         Share of the rows that is kept, to be learned from again with new ones.
@@ -113,7 +113,7 @@ class TrainConfig(BaseModel):
     classes: list[str] | list[int] | None = None
     validation: float | None = None
     thresholds: float | str = "per-label"
-    calibration: str | None = None
+    calibration: str | dict[str, Any] | None = None
     replay: float | None = None
     device: str | None = None
     random_state: int | None = None

@@ -22,7 +22,7 @@ from mlclf.comparing.runner import Runner
 from mlclf.comparing.table import CellSummary, summarise
 from mlclf.exceptions import OptionsError
 from mlclf.onnx.cores import usable_cores
-from mlclf.options import TrainingOptions
+from mlclf.options import Options, TrainingOptions
 
 _JSON, _PAGE, _RUNS = "comparison.json", "comparison.html", "runs"
 
@@ -122,7 +122,7 @@ def compare(
     training: TrainingOptions | None = None,
     validation: float | None = 0.1,
     thresholds: str | float = "per-label",
-    calibration: str | None = None,
+    calibration: str | Options | None = None,
     device: str | None = None,
     parallel: int = 1,
     verbose: int = 1,

@@ -15,7 +15,7 @@ from mlclf._version import __version__
 from mlclf.comparing.matrix import Cell
 from mlclf.comparing.rows import ComparedRows
 from mlclf.exceptions import OptionsError
-from mlclf.options import TrainingOptions
+from mlclf.options import Options, TrainingOptions
 from mlclf.plugins import provenance
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "peft", "accelerate", "numpy", "scikit-learn", "bitsandbytes")
@@ -32,7 +32,7 @@ class Settings:
         Share of the training rows held out where no validation rows are given.
     thresholds : str or float
         As :class:`~mlclf.MultiLabelClassifier` takes them.
-    calibration : str or None
+    calibration : str, Options, dict or None
     device : str or None
     threads : int
         Threads of each run: they change its seconds, and the last digits of its figures.
@@ -41,7 +41,7 @@ class Settings:
     training: TrainingOptions = field(default_factory=TrainingOptions)
     validation: float | None = 0.1
     thresholds: str | float = "per-label"
-    calibration: str | None = None
+    calibration: str | dict[str, Any] | Options | None = None
     device: str | None = None
     threads: int = 1
 
@@ -56,7 +56,8 @@ class Settings:
     def estimator(self) -> dict[str, Any]:
         """Return the parameters of the classifier, JSON-ready."""
         names = ("validation", "thresholds", "calibration", "device")
-        return {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in names}
+        return {k: v.model_dump(mode="json") if isinstance(v, Options) else v for k, v in values.items()}
 
 
 @dataclass(frozen=True, eq=False)

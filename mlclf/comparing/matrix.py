@@ -13,7 +13,7 @@ from mlclf.chaining.strategy import resolve_strategy
 from mlclf.exceptions import IncompatibleComponentsError, OptionsError
 from mlclf.options import Options
 from mlclf.plugins import Kind, resolve
-from mlclf.plugins.spec import KINDS, LOCAL_ID, plugin_id_of
+from mlclf.plugins.spec import LOCAL_ID, PART_KINDS, plugin_id_of
 
 
 @dataclass(frozen=True)
@@ -148,5 +148,5 @@ def _entries(*components: Options) -> dict[Kind, list[dict[str, Any]]]:
     """Return backbone, strategy and head in the form that travels to another process."""
     return {
         kind: [{"name": part.component, "options": part.model_dump(mode="json")} for part in _parts(options)]
-        for kind, options in zip(KINDS, components, strict=True)
+        for kind, options in zip(PART_KINDS, components, strict=True)
     }

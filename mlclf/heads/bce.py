@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from mlclf.interfaces.backbone import Backbone, BackboneOutput
 from mlclf.interfaces.head import HeadCapabilities, LabelStatistics, LogitsHead
-from mlclf.losses import LossOptions, as_loss_options, make_loss, prior_logits
+from mlclf.losses import LossChoice, make_loss, prior_logits
 from mlclf.options import Options
 
 # Standard deviation of the first output weights. A pooled vector has a length of 4 to 20, so that first logits are
@@ -30,9 +30,9 @@ class BceOptions(Options):
     Parameters
     ----------
     loss : str or LossOptions
-        ``"bce"``, ``"balanced"``, ``"focal"``, ``"asymmetric"``, ``"zlpr"``, ``"distribution-balanced"``, or the
-        parameters of one of them, such as ``FocalOptions(gamma=1)``. A dictionary ``{"name": "focal", "gamma": 1}``,
-        as configuration files have it, is turned into parameters.
+        ``"bce"``, ``"balanced"``, ``"focal"``, ``"asymmetric"``, ``"zlpr"``, ``"distribution-balanced"`` or a plugin's
+        (``"acme:soft-f1"``), or the parameters of one of them, such as ``FocalOptions(gamma=1)``. A dictionary
+        ``{"name": "focal", "gamma": 1}``, as configuration files have it, is turned into parameters.
     hidden : tuple of int
         Widths of hidden layers between the pooled vector and the labels; none is a linear head.
     dropout : float
@@ -50,18 +50,11 @@ class BceOptions(Options):
     """
 
     component = "bce"
-    loss: str | SerializeAsAny[LossOptions] = "bce"
+    loss: LossChoice = "bce"
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
     dropout: float = Field(default=0.1, ge=0, lt=1)
     prior_bias: bool = True
     label_weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
-
-    @field_validator("loss", mode="before")
-    @classmethod
-    def _known_loss(cls, value: Any) -> Any:
-        """Refuse names that no loss has, and turn a dictionary into parameters."""
-        options = as_loss_options(value)
-        return value if isinstance(value, str) else options
 
 
 class BceHead(LogitsHead):

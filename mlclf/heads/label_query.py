@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from mlclf.exceptions import BundleDamagedError, UnknownLabelError
@@ -18,7 +18,7 @@ from mlclf.heads.label_query_reading import Readout, packing_fails, read_batched
 from mlclf.interfaces.backbone import Backbone, BackboneOutput
 from mlclf.interfaces.batch import Batch
 from mlclf.interfaces.head import HeadCapabilities, LabelStatistics, LogitsHead
-from mlclf.losses import LossOptions, as_loss_options, make_loss
+from mlclf.losses import LossChoice, make_loss
 from mlclf.losses.statistics import did_you_mean
 from mlclf.options import Options
 
@@ -63,7 +63,7 @@ class LabelQueryOptions(Options):
     """
 
     component = "label-query"
-    loss: str | SerializeAsAny[LossOptions] = "bce"
+    loss: LossChoice = "bce"
     descriptions: dict[str, str] | None = None
     template: str | None = None
     readout: Literal["auto", "last", "mean"] = "auto"
@@ -71,13 +71,6 @@ class LabelQueryOptions(Options):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     prior_bias: bool = True
     label_weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
-
-    @field_validator("loss", mode="before")
-    @classmethod
-    def _known_loss(cls, value: Any) -> Any:
-        """Refuse names that no loss has, and turn a dictionary into parameters."""
-        options = as_loss_options(value)
-        return value if isinstance(value, str) else options
 
     @field_validator("template")
     @classmethod

@@ -95,6 +95,31 @@ class BackboneSource:
     revision: str | None = None
     sha256: dict[str, str] = field(default_factory=dict)
 
+    def same_weights(self, other: BackboneSource) -> bool | None:
+        """Say whether another source holds the weights of this one, as far as this one tells.
+
+        Parameters
+        ----------
+        other : BackboneSource
+
+        Returns
+        -------
+        bool or None
+            Checksums decide where this source has some, else its revision. None where it has neither: then nothing is
+            known, and whoever asks must say whether that will do.
+
+        Examples
+        --------
+        >>> trained_on = BackboneSource(kind="hub", name="org/model", revision="abc")
+        >>> trained_on.same_weights(BackboneSource(kind="hub", name="org/model", revision="def"))
+        False
+        >>> BackboneSource(kind="none", name="words").same_weights(trained_on) is None
+        True
+        """
+        if self.sha256:
+            return self.sha256 == other.sha256
+        return None if self.revision is None else self.revision == other.revision
+
 
 class Backbone(MemoryReader, nn.Module, ABC):
     """Base of all backbones.

@@ -244,8 +244,8 @@ class Head(nn.Module, ABC):
 class LogitsHead(Head):
     """Base of heads that map features to one logit a label.
 
-    Subclasses write ``bind`` and ``features_to_logits``; the loss is a value of :data:`mlclf.losses.LOSSES`, made in
-    ``bind`` and stored as ``self.loss``.
+    Subclasses write ``bind`` and ``features_to_logits``; the loss is made in ``bind``, with
+    :func:`mlclf.losses.make_loss` where the user chooses it, and stored as ``self.loss``.
 
     Examples
     --------

@@ -6,12 +6,11 @@ from mlclf.losses.base import CellLoss, LossOptions, MultiLabelLoss
 from mlclf.losses.bce import BceLoss, BceLossOptions
 from mlclf.losses.distribution_balanced import DistributionBalancedLoss, DistributionBalancedOptions
 from mlclf.losses.focal import FocalLoss, FocalOptions
-from mlclf.losses.make import LOSSES, as_loss_options, make_loss
+from mlclf.losses.make import LossChoice, as_loss_options, make_loss
 from mlclf.losses.statistics import prior_logits
 from mlclf.losses.zlpr import ZlprLoss, ZlprOptions
 
 __all__ = [
-    "LOSSES",
     "AsymmetricLoss",
     "AsymmetricOptions",
     "BalancedLoss",
@@ -23,6 +22,7 @@ __all__ = [
     "DistributionBalancedOptions",
     "FocalLoss",
     "FocalOptions",
+    "LossChoice",
     "LossOptions",
     "MultiLabelLoss",
     "ZlprLoss",

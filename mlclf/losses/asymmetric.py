@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ class AsymmetricOptions(LossOptions):
         Probability margin: where the label does not apply, probabilities below it cost nothing.
     """
 
-    name: Literal["asymmetric"] = "asymmetric"
+    component = "asymmetric"
     gamma_neg: float = Field(default=4.0, ge=0, allow_inf_nan=False)
     gamma_pos: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     clip: float = Field(default=0.05, ge=0, lt=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ class BalancedOptions(LossOptions):
         Largest weight, and one over the smallest.
     """
 
-    name: Literal["balanced"] = "balanced"
+    component = "balanced"
     power: float = Field(default=0.5, ge=0, le=1)
     ceiling: float = Field(default=100.0, ge=1, allow_inf_nan=False)
 

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from mlclf.exceptions import InvalidInputError
-from mlclf.options import Options
+from mlclf.options import NamedOptions
 
 if TYPE_CHECKING:
     from mlclf.interfaces.head import LabelStatistics
 
 
-class LossOptions(Options):
-    """Base of the parameters of a loss; ``name`` is the name under which the loss is known."""
+class LossOptions(NamedOptions):
+    """Base of the parameters of a loss; ``component`` is the name under which the loss is known."""
 
-    name: str = ""
+    kind = "loss"
 
 
 OptionsType = TypeVar("OptionsType", bound=LossOptions)
@@ -28,7 +28,9 @@ class MultiLabelLoss(nn.Module, ABC, Generic[OptionsType]):
     """Base of losses of logits, targets and a mask of known cells.
 
     A loss is computed in float32, whatever the type of the logits (float64 stays float64). Cells that are not known
-    have no part in it, whatever stands in them.
+    have no part in it, whatever stands in them. Subclasses write ``rows``, or extend :class:`CellLoss` and write
+    ``cells``; those that use label counts override ``from_statistics``. A loss has no weights that are saved: what it
+    needs follows from options and counts.
 
     Parameters
     ----------
@@ -36,6 +38,24 @@ class MultiLabelLoss(nn.Module, ABC, Generic[OptionsType]):
         Parameters of the loss, of the class named in ``Options``; None takes the defaults.
     label_weights : Tensor of float32, shape (n_labels,), or None
         How often a cell counts where the label applies; once for every label where None.
+
+    Examples
+    --------
+    A whole loss that looks at a sample's labels together, one minus their soft F1:
+
+    >>> import torch
+    >>> from mlclf.losses import LossOptions, MultiLabelLoss
+    >>> class SoftF1Options(LossOptions):
+    ...     component = "local:soft-f1"
+    >>> class SoftF1(MultiLabelLoss[SoftF1Options]):
+    ...     Options = SoftF1Options
+    ...     def rows(self, logits, targets, known):
+    ...         p = logits.sigmoid()
+    ...         if known is not None:
+    ...             p = p.masked_fill(~known, 0.0)
+    ...         return 1 - 2 * (p * targets).sum(dim=1) / (p + targets).sum(dim=1).clamp(min=1e-6)
+    >>> SoftF1()(torch.tensor([[9.0, -9.0]]), torch.tensor([[1, 0]])).round(decimals=3).tolist()
+    [0.0]
     """
 
     Options: ClassVar[type[LossOptions]]
@@ -49,7 +69,16 @@ class MultiLabelLoss(nn.Module, ABC, Generic[OptionsType]):
 
     @classmethod
     def from_statistics(cls, options: OptionsType, statistics: LabelStatistics, label_weights: Tensor | None) -> Self:
-        """Return the loss for the labels counted; losses that use the counts override this."""
+        """Return the loss for the labels counted; losses that use the counts override this.
+
+        Parameters
+        ----------
+        options : LossOptions
+        statistics : LabelStatistics
+            Names and counts of the labels in the training rows; without the targets where a saved model is loaded.
+        label_weights : Tensor of float32, shape (n_labels,), or None
+            Weights that the user gave by label.
+        """
         return cls(options, label_weights)
 
     def forward(self, logits: Tensor, targets: Tensor, known: Tensor | None = None) -> Tensor:

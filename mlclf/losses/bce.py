@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +13,7 @@ from mlclf.losses.base import CellLoss, LossOptions
 class BceLossOptions(LossOptions):
     """The plain loss has no parameters."""
 
-    name: Literal["bce"] = "bce"
+    component = "bce"
 
 
 class BceLoss(CellLoss[BceLossOptions]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class DistributionBalancedOptions(LossOptions):
         Focusing as in the focal loss: 0 has none, 2 is what Huang et al. report as DB.
     """
 
-    name: Literal["distribution-balanced"] = "distribution-balanced"
+    component = "distribution-balanced"
     alpha: float = Field(default=0.1, ge=0, allow_inf_nan=False)
     beta: float = Field(default=10.0, ge=0, allow_inf_nan=False)
     mu: float = Field(default=0.3, ge=0, allow_inf_nan=False)

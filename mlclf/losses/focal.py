@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ class FocalOptions(LossOptions):
         Weight of cells where the label applies, ``1 - alpha`` being that of the others; None gives both weight 1.
     """
 
-    name: Literal["focal"] = "focal"
+    component = "focal"
     gamma: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     alpha: float | None = Field(default=None, gt=0, lt=1)
 

@@ -1,31 +1,19 @@
-"""Losses by name."""
+"""Losses by name: built-in ones, and those of plugins."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mlclf.exceptions import OptionsError
-from mlclf.losses.asymmetric import AsymmetricLoss
-from mlclf.losses.balanced import BalancedLoss
+from pydantic import BeforeValidator, SerializeAsAny
+
+from mlclf.exceptions import OptionsError, UnknownComponentError
 from mlclf.losses.base import LossOptions, MultiLabelLoss
-from mlclf.losses.bce import BceLoss
-from mlclf.losses.distribution_balanced import DistributionBalancedLoss
-from mlclf.losses.focal import FocalLoss
-from mlclf.losses.statistics import did_you_mean, named_weights
-from mlclf.losses.zlpr import ZlprLoss
+from mlclf.losses.statistics import named_weights
+from mlclf.plugins.registry import resolve, resolve_named
 
 if TYPE_CHECKING:
     from mlclf.interfaces.head import LabelStatistics
-
-LOSSES: dict[str, type[MultiLabelLoss[Any]]] = {
-    "bce": BceLoss,
-    "balanced": BalancedLoss,
-    "focal": FocalLoss,
-    "asymmetric": AsymmetricLoss,
-    "zlpr": ZlprLoss,
-    "distribution-balanced": DistributionBalancedLoss,
-}
 
 
 def as_loss_options(loss: str | Mapping[str, Any] | LossOptions) -> LossOptions:
@@ -34,28 +22,39 @@ def as_loss_options(loss: str | Mapping[str, Any] | LossOptions) -> LossOptions:
     Parameters
     ----------
     loss : str, mapping or LossOptions
-        A name in :data:`LOSSES`; or ``{"name": "focal", "gamma": 1}``, as files hold it; or parameters.
+        A name (``"focal"``, ``"acme:soft-f1"``); or ``{"name": "focal", "gamma": 1}``, as files hold it; or parameters.
 
     Raises
     ------
     OptionsError
         If there is no such loss, or a parameter breaks its rule.
+    PluginError
+        If it is a plugin's, and the plugin is not installed or cannot be used.
 
     Examples
     --------
     >>> from mlclf.losses import as_loss_options
     >>> as_loss_options({"name": "focal", "gamma": 1})
-    FocalOptions(name='focal', gamma=1.0, alpha=None)
+    FocalOptions(gamma=1.0, alpha=None)
     """
-    if isinstance(loss, LossOptions):
-        return loss.validated()
-    if not isinstance(loss, (str, Mapping)):
+    if not isinstance(loss, (str, Mapping, LossOptions)):
         raise OptionsError(f"A loss is a name, a dictionary with a name, or loss options; got {loss!r}.")
-    values: Mapping[str, Any] = {"name": loss} if isinstance(loss, str) else loss
-    name = values.get("name")
-    if name not in LOSSES:
-        raise OptionsError(f"There is no loss {name!r}. {did_you_mean(str(name), LOSSES)}")
-    return LOSSES[name].Options(**values)
+    try:
+        options = resolve_named("loss", loss)
+    except UnknownComponentError as error:
+        raise OptionsError(str(error)) from error
+    assert isinstance(options, LossOptions)
+    return options
+
+
+def _checked(loss: Any) -> Any:
+    """Refuse names that no loss has, and turn a dictionary into parameters."""
+    options = as_loss_options(loss)
+    return loss if isinstance(loss, str) else options
+
+
+# The type of an option that chooses a loss, with the check of the choice.
+LossChoice = Annotated[str | SerializeAsAny[LossOptions], BeforeValidator(_checked)]
 
 
 def make_loss(
@@ -69,7 +68,7 @@ def make_loss(
     Parameters
     ----------
     loss : str, mapping or LossOptions
-        A name in :data:`LOSSES`, or parameters such as ``FocalOptions(gamma=1)``; see :func:`as_loss_options`.
+        A name, or parameters such as ``FocalOptions(gamma=1)``; see :func:`as_loss_options`.
     statistics : LabelStatistics
         Names and counts of the labels in the training rows.
     label_weights : mapping of str to float, or None
@@ -84,6 +83,8 @@ def make_loss(
     ------
     OptionsError
         If there is no such loss, or a parameter breaks its rule.
+    PluginError
+        If it is a plugin's, and the plugin is not installed or cannot be used.
     UnknownLabelError
         If a weight is given for a name that is no label.
 
@@ -98,4 +99,4 @@ def make_loss(
     """
     options = as_loss_options(loss)
     weights = named_weights(label_weights, statistics.names) if label_weights else None
-    return LOSSES[options.name].from_statistics(options, statistics, weights)
+    return resolve("loss", options)[1].from_statistics(options, statistics, weights)

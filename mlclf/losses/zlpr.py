@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ _LEFT_OUT = -1e30
 class ZlprOptions(LossOptions):
     """The loss has no parameters."""
 
-    name: Literal["zlpr"] = "zlpr"
+    component = "zlpr"
 
 
 class ZlprLoss(MultiLabelLoss[ZlprOptions]):

@@ -44,7 +44,7 @@ class MultiTaskClassifier(TaskPredictionMixin):
         As in :class:`~mlclf.classifier.MultiLabelClassifier`, for each task.
     thresholds : str, float or Thresholds, default="per-label"
         As in :class:`~mlclf.classifier.MultiLabelClassifier`, for each task.
-    calibration : {"platt"} or None
+    calibration : str, Options or None
         As in :class:`~mlclf.classifier.MultiLabelClassifier`, for each task.
     device : str or None
         ``"cpu"``, ``"cuda"``, ...; None takes a GPU where there is one.
@@ -82,7 +82,7 @@ class MultiTaskClassifier(TaskPredictionMixin):
         training: TrainingOptions | None = None,
         validation: float | None = 0.1,
         thresholds: str | float | Thresholds = "per-label",
-        calibration: str | None = None,
+        calibration: str | Options | None = None,
         device: str | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 1,

@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 
 from mlclf.assembly import Parts
+from mlclf.calibration import PlattScaling
 from mlclf.exceptions import IncompatibleComponentsError, MissingExtraError
 from mlclf.files import check_replaceable
 from mlclf.interfaces import Backbone, LogitsHead
+from mlclf.model import Model
 from mlclf.onnx.folder import MANIFEST_NAME
 from mlclf.onnx.manifest import FORMAT
 from mlclf.plugins.builtins import BUILTINS
@@ -91,6 +93,30 @@ def check_parts(parts: Parts) -> None:
         )
     _refuse_overridden("backbone", parts.names["backbone"], parts.backbone_class)
     _refuse_overridden("head", parts.names["head"], parts.head_class)
+
+
+def calibration_table(model: Model) -> PlattScaling | None:
+    """Return a model's calibration in the one form that programs without torch and plugins know.
+
+    Parameters
+    ----------
+    model : Model
+
+    Raises
+    ------
+    IncompatibleComponentsError
+        If its calibrator has no such form.
+    """
+    if model.calibrator is None:
+        return None
+    table = model.calibrator.table_for(model.labels.n_labels)
+    if table is None:
+        raise IncompatibleComponentsError(
+            f"Calibrator {model.calibrator.options.component!r} has no table of a scale and an offset for each label, "
+            "which is all that an exported model knows of calibration. Fit the model with calibration='platt' or "
+            "calibration=None, or serve the saved model."
+        )
+    return table
 
 
 def _refuse_declared(kind: Kind, name: str, exportable: bool, further: str = "") -> None:

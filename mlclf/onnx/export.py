@@ -20,7 +20,7 @@ from mlclf.files import replace_folder
 from mlclf.inference import dense_probabilities
 from mlclf.metrics import score
 from mlclf.model import Model
-from mlclf.onnx.checks import check_packages, check_parts, check_target
+from mlclf.onnx.checks import calibration_table, check_packages, check_parts, check_target
 from mlclf.onnx.entries import LABELS_OUTPUT, OUTPUTS, Base, Golden, GraphRule, ModelNames, Precision, TextRule
 from mlclf.onnx.export_report import ExportReport, Figures, ValidationFigures
 from mlclf.onnx.folder import GRAPH_NAME, README_NAME, TOKENIZER_NAME, WEIGHTS_NAME
@@ -109,6 +109,7 @@ def export_model(model: Model, folder: Path, request: ExportRequest) -> ExportRe
     check_opset(request.opset)
     check_target(folder)
     check_parts(model.parts)
+    calibration_table(model)
     check_base(model, request.base, validated=request.validation is not None)
     check_packages()
     started = time.perf_counter()
@@ -127,7 +128,7 @@ def _write_graph(model: Model, path: Path, request: ExportRequest) -> None:
     if request.precision == "fp16":
         to_half(network)
     thresholds = model.thresholds.for_labels(model.labels.n_labels) if request.labels_output else None
-    write_graph(ExportableNetwork(network, model.calibrator, thresholds).eval(), path, request.opset)
+    write_graph(ExportableNetwork(network, calibration_table(model), thresholds).eval(), path, request.opset)
     if request.precision == "int8":
         quantize_weights(path)
 
@@ -179,7 +180,7 @@ def _prove(model: Model, exported: Model, work: Path, request: ExportRequest) ->
 def _reference(model: Model, texts: list[str]) -> Reference:
     """Return the fitted model's answers, and how sensitive they are to the last digit of a probability."""
     raw = dense_probabilities(model.network, model.dataset(texts), model.labels.n_labels, model.device)
-    slack = calibration_slack(model.calibrator, raw)
+    slack = calibration_slack(calibration_table(model), raw)
     return Reference(texts, model.labels.names, model.calibrated(raw), model.thresholds, slack)
 
 
@@ -274,7 +275,7 @@ def _manifest(model: Model, request: ExportRequest) -> OnnxManifest:
         labels=model.labels.names,
         y_format=model.y_format,
         thresholds=model.thresholds,
-        calibrator=model.calibrator,
+        calibrator=calibration_table(model),
         text=TextRule(
             max_length=model.encoder.max_length,
             window_stride=model.encoder.window_stride,

@@ -15,7 +15,7 @@ from accelerate.hooks import remove_hook_from_module
 from torch import Tensor, nn
 
 from mlclf._version import __version__
-from mlclf.calibration import Calibrator
+from mlclf.calibration import PlattScaling
 from mlclf.exceptions import ExportError
 from mlclf.interfaces import BackboneOutput, Batch, LogitsHead, Strategy
 from mlclf.network import MultiLabelNetwork
@@ -46,7 +46,7 @@ class ExportableNetwork(nn.Module):
     ----------
     network : MultiLabelNetwork
         With a head that gives logits.
-    calibrator : Calibrator or None
+    calibrator : PlattScaling or None
         Applied to the probabilities.
     thresholds : Thresholds or None
         Adds the third output; None leaves it out.
@@ -57,7 +57,7 @@ class ExportableNetwork(nn.Module):
     thresholds: Tensor
 
     def __init__(
-        self, network: MultiLabelNetwork, calibrator: Calibrator | None, thresholds: Thresholds | None
+        self, network: MultiLabelNetwork, calibrator: PlattScaling | None, thresholds: Thresholds | None
     ) -> None:
         super().__init__()
         self.network = network

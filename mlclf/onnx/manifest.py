@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from mlclf.calibration import Calibrator
+from mlclf.calibration import PlattScaling
 from mlclf.exceptions import BundleDamagedError, BundleError, BundleVersionError, InvalidInputError
 from mlclf.label_forms import YFormat
 from mlclf.label_names import Label, checked_names
@@ -70,7 +70,7 @@ class OnnxManifest:
     y_format : YFormat
         Form in which ``predict`` answers.
     thresholds : Thresholds
-    calibrator : Calibrator or None
+    calibrator : PlattScaling or None
     text : TextRule
     graph : GraphRule
     parity : dict
@@ -115,7 +115,7 @@ class OnnxManifest:
     labels: tuple[Label, ...]
     y_format: YFormat
     thresholds: Thresholds
-    calibrator: Calibrator | None
+    calibrator: PlattScaling | None
     text: TextRule
     graph: GraphRule
     parity: Mapping[str, Any]
@@ -261,13 +261,13 @@ def _thresholds(fields: Fields, n_labels: int) -> Thresholds:
     return Thresholds.from_json(saved)
 
 
-def _calibrator(fields: Fields, n_labels: int) -> Calibrator | None:
+def _calibrator(fields: Fields, n_labels: int) -> PlattScaling | None:
     part = fields.part_or_none("calibrator")
     if part is None:
         return None
     saved = {name: part.numbers(name, (n_labels,)) for name in ("scale", "offset")}
     part.finish()
-    return Calibrator.from_json(saved)
+    return PlattScaling.from_json(saved)
 
 
 def _versions(fields: Fields) -> dict[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from mlclf.exceptions import BackboneLoadError, OptionsError
+from mlclf.interfaces import BackboneSource
 from mlclf.model import Model
 from mlclf.network import MultiLabelNetwork
 from mlclf.onnx.entries import Base
@@ -93,7 +94,7 @@ def with_original_weights(model: Model) -> Model:
     backbone, strategy = parts.backbone_class(parts.backbone), parts.strategy_class(parts.strategy)
     vocabulary = parts.head_capabilities.vocabulary
     backbone.load(replace(strategy.load_request(), quantization=None, vocabulary=vocabulary))
-    _check_same(model, backbone.source().sha256, backbone.source().revision)
+    _check_same(model, backbone.source())
     strategy.adapt(backbone)
     strategy.finish(backbone)
     with torch.no_grad():
@@ -104,9 +105,10 @@ def with_original_weights(model: Model) -> Model:
     return replace(model, network=network, strategy=strategy)
 
 
-def _check_same(model: Model, sha256: dict[str, str], revision: str | None) -> None:
+def _check_same(model: Model, found: BackboneSource) -> None:
     fitted = model.network.backbone.source()
-    if fitted.kind != "none" and (fitted.sha256, fitted.revision) != (sha256, revision):
+    # Where nothing is known of them, they were loaded from the same place twice.
+    if fitted.same_weights(found) is False:
         raise BackboneLoadError(
             f"The pretrained weights {fitted.name!r} are not those that this model was trained on: their checksum or "
             f"revision differs. Put back revision {fitted.revision}, or use base='fitted'."

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mlclf.calibration import Calibrator
+from mlclf.calibration import PlattScaling
 from mlclf.exceptions import ParityError
 from mlclf.onnx.entries import Precision
 from mlclf.thresholds import Thresholds
@@ -186,12 +186,14 @@ def check_parity(reference: Reference, runtime: Predictor, precision: Precision)
     )
 
 
-def calibration_slack(calibrator: Calibrator | None, probabilities: NDArray[np.float32]) -> NDArray[np.float32] | float:
+def calibration_slack(
+    calibrator: PlattScaling | None, probabilities: NDArray[np.float32]
+) -> NDArray[np.float32] | float:
     """Return by how much calibration magnifies the last digit of probabilities.
 
     Parameters
     ----------
-    calibrator : Calibrator or None
+    calibrator : PlattScaling or None
     probabilities : ndarray of float32, shape (n_samples, n_labels)
         Before calibration.
 
@@ -203,7 +205,7 @@ def calibration_slack(calibrator: Calibrator | None, probabilities: NDArray[np.f
     Examples
     --------
     >>> p = np.array([[0.5, 0.9999997]], dtype=np.float32)
-    >>> slack = calibration_slack(Calibrator([0.3, 0.3], [0, 0]), p)
+    >>> slack = calibration_slack(PlattScaling([0.3, 0.3], [0, 0]), p)
     >>> bool(slack[0, 0] < 1e-6), bool(slack[0, 1] > 1e-3)
     (True, True)
     """

@@ -7,7 +7,14 @@ from mlclf.plugins.hookspecs import API_VERSION, hookimpl, hookspec
 from mlclf.plugins.manager import PluginManager
 from mlclf.plugins.provenance import provenance, require
 from mlclf.plugins.records import PluginLoadWarning, PluginRecord
-from mlclf.plugins.registration import register_backbone, register_head, register_strategy
+from mlclf.plugins.registration import (
+    register_augmentation,
+    register_backbone,
+    register_calibrator,
+    register_head,
+    register_loss,
+    register_strategy,
+)
 from mlclf.plugins.registry import (
     component_classes,
     component_names,
@@ -15,6 +22,7 @@ from mlclf.plugins.registry import (
     find_component,
     get_manager,
     resolve,
+    resolve_named,
     use_manager,
 )
 from mlclf.plugins.scaffold import new_plugin
@@ -37,10 +45,14 @@ __all__ = [
     "hookspec",
     "new_plugin",
     "provenance",
+    "register_augmentation",
     "register_backbone",
+    "register_calibrator",
     "register_head",
+    "register_loss",
     "register_strategy",
     "require",
     "resolve",
+    "resolve_named",
     "use_manager",
 ]

@@ -140,6 +140,61 @@ BUILTINS: dict[Kind, tuple[ComponentSpec, ...]] = {
             exportable=False,
         ),
     ),
+    "loss": (
+        ComponentSpec(
+            name="bce",
+            target="mlclf.losses.bce:BceLoss",
+            options="mlclf.losses.bce:BceLossOptions",
+            summary="Binary cross-entropy",
+        ),
+        ComponentSpec(
+            name="balanced",
+            target="mlclf.losses.balanced:BalancedLoss",
+            options="mlclf.losses.balanced:BalancedOptions",
+            summary="Binary cross-entropy with weighted positives",
+        ),
+        ComponentSpec(
+            name="focal",
+            target="mlclf.losses.focal:FocalLoss",
+            options="mlclf.losses.focal:FocalOptions",
+            summary="Easy cells count less",
+        ),
+        ComponentSpec(
+            name="asymmetric",
+            target="mlclf.losses.asymmetric:AsymmetricLoss",
+            options="mlclf.losses.asymmetric:AsymmetricOptions",
+            summary="Easy negatives count less or nothing (ASL)",
+        ),
+        ComponentSpec(
+            name="zlpr",
+            target="mlclf.losses.zlpr:ZlprLoss",
+            options="mlclf.losses.zlpr:ZlprOptions",
+            summary="Positives ranked above 0 and above negatives",
+        ),
+        ComponentSpec(
+            name="distribution-balanced",
+            target="mlclf.losses.distribution_balanced:DistributionBalancedLoss",
+            options="mlclf.losses.distribution_balanced:DistributionBalancedOptions",
+            summary="Weights against co-occurring labels and many negatives",
+        ),
+    ),
+    "calibrator": (
+        ComponentSpec(
+            name="platt",
+            target="mlclf.calibrators.platt:PlattCalibrator",
+            options="mlclf.calibrators.platt:PlattOptions",
+            summary="A scale and an offset of each label's log-odds",
+            exportable=True,
+        ),
+    ),
+    "augmentation": (
+        ComponentSpec(
+            name="standard",
+            target="mlclf.augmentation.techniques:StandardAugmentation",
+            options="mlclf.options:AugmentationOptions",
+            summary="Words, spans of tokens, mixtures of texts, translations",
+        ),
+    ),
 }
 
 # Names that stand for a component which is chosen later. They can be given like components and have options, but no
@@ -155,6 +210,9 @@ STAND_INS: dict[Kind, tuple[ComponentSpec, ...]] = {
         ),
     ),
     "head": (),
+    "loss": (),
+    "calibrator": (),
+    "augmentation": (),
 }
 
 # Plugins published by this project: for these alone an error may name the package to install.

@@ -1,4 +1,4 @@
-"""The hooks of a plugin: three, one for each kind of component.
+"""The hooks of a plugin: one for each kind of component.
 
 A plugin is a distribution with one entry point in the group ``mlclf``. The entry point's name is the plugin's id and
 the namespace of all its components; its value is a module that must stay light (no torch, transformers, peft or
@@ -40,7 +40,7 @@ from mlclf.plugins.spec import ComponentSpec, Kind
 
 # A plugin declares the version it was written for as MLCLF_PLUGIN_API. The first number changes when existing
 # plugins stop working, the second when something is added.
-API_VERSION: tuple[int, int] = (1, 0)
+API_VERSION: tuple[int, int] = (1, 1)
 
 ENTRY_POINT_GROUP = "mlclf"
 
@@ -51,7 +51,13 @@ HOOKS: dict[Kind, str] = {
     "backbone": "mlclf_backbones",
     "strategy": "mlclf_strategies",
     "head": "mlclf_heads",
+    "loss": "mlclf_losses",
+    "calibrator": "mlclf_calibrators",
+    "augmentation": "mlclf_augmentations",
 }
+
+# Minor version with which a hook came, where that is not the first.
+SINCE: dict[str, int] = {"mlclf_losses": 1, "mlclf_calibrators": 1, "mlclf_augmentations": 1}
 
 
 class Hooks:
@@ -68,3 +74,15 @@ class Hooks:
     @hookspec
     def mlclf_heads(self) -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
         """Return the plugin's heads."""
+
+    @hookspec
+    def mlclf_losses(self) -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
+        """Return the plugin's losses; from plugin API 1.1 on."""
+
+    @hookspec
+    def mlclf_calibrators(self) -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
+        """Return the plugin's calibrators; from plugin API 1.1 on."""
+
+    @hookspec
+    def mlclf_augmentations(self) -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
+        """Return the plugin's augmentations; from plugin API 1.1 on."""

@@ -10,7 +10,7 @@ import pluggy
 
 from mlclf.exceptions import PluginError, PluginIncompatibleError
 from mlclf.hints import did_you_mean
-from mlclf.plugins.hookspecs import API_VERSION, HOOKS, Hooks
+from mlclf.plugins.hookspecs import API_VERSION, HOOKS, SINCE, Hooks
 from mlclf.plugins.records import Components
 from mlclf.plugins.spec import ComponentSpec
 
@@ -51,7 +51,7 @@ def load_plugin(entry_point: EntryPoint) -> LoadedPlugin:
     hooks = pluggy.PluginManager("mlclf")
     hooks.add_hookspecs(Hooks)
     hooks.register(module, name=entry_point.name)
-    _check_hook_names(hooks, module)
+    _check_hook_names(hooks, module, api)
     components = {kind: _specs(entry_point.name, hook, getattr(hooks.hook, hook)()) for kind, hook in HOOKS.items()}
     return LoadedPlugin(api=api, components={kind: specs for kind, specs in components.items() if specs})
 
@@ -81,14 +81,21 @@ def check_api(declared: object) -> tuple[int, int]:
     return major, minor
 
 
-def _check_hook_names(hooks: pluggy.PluginManager, module: object) -> None:
-    """Refuse a plugin with a misspelt hook, which pluggy would never call, or without any."""
+def _check_hook_names(hooks: pluggy.PluginManager, module: object, api: tuple[int, int]) -> None:
+    """Refuse a plugin with a misspelt hook, which pluggy would never call, one newer than its API, or without any."""
     callers = hooks.get_hookcallers(module) or []
     for caller in callers:
         optional = all(impl.optionalhook for impl in caller.get_hookimpls() if impl.plugin is module)
         if not caller.has_spec() and not optional:
             hint = did_you_mean(caller.name, HOOKS.values())
             raise PluginError(f"mlclf has no hook {caller.name!r}.{hint} The hooks are {', '.join(HOOKS.values())}.")
+        since = SINCE.get(caller.name, 0)
+        if api[1] < since and not optional:
+            raise PluginError(
+                f"{caller.name}() came with plugin API {api[0]}.{since}, and the plugin declares {api[0]}.{api[1]}. "
+                f"Declare MLCLF_PLUGIN_API = ({api[0]}, {since}), or mark the function @hookimpl(optionalhook=True) if "
+                "the plugin is to be loaded by older versions of mlclf too."
+            )
     if not callers:
         raise PluginError(f"No function is marked with @hookimpl. The hooks are {', '.join(HOOKS.values())}.")
 

@@ -27,7 +27,7 @@ class LocalComponents:
 
         Parameters
         ----------
-        kind : {"backbone", "strategy", "head"}
+        kind : Kind
             What it is.
         component : type
             Its class.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -16,7 +16,8 @@ from mlclf.plugins.spec import KINDS, LOCAL_ID, RESERVED_IDS, ComponentSpec, Kin
 from mlclf.plugins.targets import load_classes
 
 if TYPE_CHECKING:
-    from mlclf.interfaces import Backbone, Head, Strategy
+    from mlclf.interfaces import Augmentation, Backbone, Calibrator, Head, Strategy
+    from mlclf.losses import MultiLabelLoss
 
 _lock = threading.Lock()
 _manager: PluginManager | None = None
@@ -67,6 +68,22 @@ def resolve(
 def resolve(
     kind: Literal["head"], choice: str | Options, *, manager: PluginManager | None = ...
 ) -> tuple[ComponentSpec, type[Head], Options]: ...
+@overload
+def resolve(
+    kind: Literal["loss"], choice: str | Options, *, manager: PluginManager | None = ...
+) -> tuple[ComponentSpec, type[MultiLabelLoss[Any]], Options]: ...
+@overload
+def resolve(
+    kind: Literal["calibrator"], choice: str | Options, *, manager: PluginManager | None = ...
+) -> tuple[ComponentSpec, type[Calibrator], Options]: ...
+@overload
+def resolve(
+    kind: Literal["augmentation"], choice: str | Options, *, manager: PluginManager | None = ...
+) -> tuple[ComponentSpec, type[Augmentation], Options]: ...
+@overload
+def resolve(
+    kind: Kind, choice: str | Options, *, manager: PluginManager | None = ...
+) -> tuple[ComponentSpec, Any, Options]: ...
 def resolve(
     kind: Kind, choice: str | Options, *, manager: PluginManager | None = None
 ) -> tuple[ComponentSpec, Any, Options]:
@@ -74,7 +91,7 @@ def resolve(
 
     Parameters
     ----------
-    kind : {"backbone", "strategy", "head"}
+    kind : Kind
         What is wanted.
     choice : str or Options
         A name (``"lora"``, ``"acme:attention"``), which stands for the component's default options; or options, which
@@ -119,12 +136,45 @@ def resolve(
     return spec, component, choice.validated()
 
 
+def resolve_named(
+    kind: Kind, choice: str | Mapping[str, Any] | Options, *, manager: PluginManager | None = None
+) -> Options:
+    """Return the checked options of a component that is given as a user or a file gives it.
+
+    Parameters
+    ----------
+    kind : Kind
+        What is wanted.
+    choice : str, mapping or Options
+        As in :func:`resolve`; or ``{"name": "acme:typos", "rate": 0.1}``, the name and values of its options.
+    manager : PluginManager or None
+        Where plugins are looked up; None takes that of the process.
+
+    Raises
+    ------
+    OptionsError, UnknownComponentError, PluginError, MissingExtraError
+        As :func:`resolve` does, and if a mapping has no name.
+
+    Examples
+    --------
+    >>> resolve_named("loss", {"name": "focal", "gamma": 1}).gamma
+    1.0
+    """
+    if not isinstance(choice, Mapping):
+        return resolve(kind, choice, manager=manager)[2]
+    name = choice.get("name")
+    if not isinstance(name, str):
+        raise OptionsError(f"a dictionary of the options of {_a(kind)} needs a name, got {dict(choice)!r}.")
+    values = {key: value for key, value in choice.items() if key != "name"}
+    return type(resolve(kind, name, manager=manager)[2])(**values)
+
+
 def find_component(kind: Kind, name: str, *, manager: PluginManager | None = None) -> ComponentSpec:
     """Return a component's record; imports its plugin's declaration, never the component.
 
     Parameters
     ----------
-    kind : {"backbone", "strategy", "head"}
+    kind : Kind
         What is wanted.
     name : str
         Its name.
@@ -168,7 +218,7 @@ def component_classes(
 
     Parameters
     ----------
-    kind : {"backbone", "strategy", "head"}
+    kind : Kind
         What is wanted.
     name : str
         Its name.
@@ -254,6 +304,10 @@ def _builtin(kind: Kind, name: str, manager: PluginManager) -> ComponentSpec:
     return offered[name]
 
 
+def _a(kind: Kind) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
 def _hint(kind: Kind, name: str, manager: PluginManager) -> str:
     """Return the likeliest way out for a name that is not built in."""
     plain = name.rpartition(":")[2] if plugin_id_of(name) in RESERVED_IDS else name
@@ -261,7 +315,7 @@ def _hint(kind: Kind, name: str, manager: PluginManager) -> str:
         return close
     for other in KINDS:
         if name in {spec.name for spec in BUILTINS[other]}:
-            return f" {name!r} is a {other}."
+            return f" {name!r} is {_a(other)}."
     if name in {record.id for record in manager.records()}:
         return f" {name!r} is a plugin; name one of its components (mlclf plugins show {name})."
     if kind == "backbone":

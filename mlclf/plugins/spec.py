@@ -8,8 +8,11 @@ from typing import Literal, get_args
 
 from mlclf.exceptions import PluginError
 
-Kind = Literal["backbone", "strategy", "head"]
+Kind = Literal["backbone", "strategy", "head", "loss", "calibrator", "augmentation"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# What every model has: one backbone, one strategy or a chain of them, one head. The other kinds stand in options.
+PART_KINDS: tuple[Kind, ...] = ("backbone", "strategy", "head")
 
 LOCAL_ID = "local"
 RESERVED_IDS = frozenset({"mlclf", "builtin", LOCAL_ID})

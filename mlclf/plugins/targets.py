@@ -10,11 +10,22 @@ from mlclf.options import Options
 from mlclf.plugins.spec import ComponentSpec, Kind, plugin_id_of
 
 if TYPE_CHECKING:
-    from mlclf.interfaces import Backbone, Head, Strategy
+    from mlclf.interfaces import Augmentation, Backbone, Calibrator, Head, Strategy
+    from mlclf.losses import MultiLabelLoss
 
-    ComponentClass = type[Backbone] | type[Strategy] | type[Head]
+    ComponentClass = (
+        type[Backbone] | type[Strategy] | type[Head] | type[MultiLabelLoss[Any]] | type[Calibrator] | type[Augmentation]
+    )
 
-_INTERFACES: dict[Kind, str] = {"backbone": "Backbone", "strategy": "Strategy", "head": "Head"}
+# Where each interface is found, and the base of its options; named as text because torch is imported with most.
+_INTERFACES: dict[Kind, tuple[str, str]] = {
+    "backbone": ("mlclf.interfaces:Backbone", "mlclf.options:Options"),
+    "strategy": ("mlclf.interfaces:Strategy", "mlclf.options:Options"),
+    "head": ("mlclf.interfaces:Head", "mlclf.options:Options"),
+    "loss": ("mlclf.losses:MultiLabelLoss", "mlclf.losses:LossOptions"),
+    "calibrator": ("mlclf.interfaces:Calibrator", "mlclf.options:NamedOptions"),
+    "augmentation": ("mlclf.interfaces:Augmentation", "mlclf.options:NamedOptions"),
+}
 
 # What the extra mlclf[train] brings; a component that needs one of these cannot be used without it.
 _TRAIN_MODULES = frozenset({"torch", "transformers", "peft", "accelerate", "sklearn", "bitsandbytes"})
@@ -25,7 +36,7 @@ def load_classes(kind: Kind, spec: ComponentSpec, origin: str) -> tuple[Componen
 
     Parameters
     ----------
-    kind : {"backbone", "strategy", "head"}
+    kind : Kind
         What the component must be.
     spec : ComponentSpec
         Its record.
@@ -54,11 +65,11 @@ def check_classes(kind: Kind, name: str, component: Any, options: Any, owner: st
     PluginLoadError
         If one of them is not.
     """
-    interface = getattr(importlib.import_module("mlclf.interfaces"), _INTERFACES[kind])
-    if not (isinstance(component, type) and issubclass(component, interface)):
-        raise PluginLoadError(f"{owner}: {component!r} must be a subclass of mlclf.interfaces.{interface.__name__}.")
-    if not (isinstance(options, type) and issubclass(options, Options)):
-        raise PluginLoadError(f"{owner}: its options {options!r} must be a subclass of mlclf.options.Options.")
+    interface, base = _INTERFACES[kind]
+    if not _is_subclass(component, interface):
+        raise PluginLoadError(f"{owner}: {component!r} must be a subclass of {interface.replace(':', '.')}.")
+    if not _is_subclass(options, base):
+        raise PluginLoadError(f"{owner}: its options {options!r} must be a subclass of {base.replace(':', '.')}.")
     if missing := sorted(getattr(component, "__abstractmethods__", ())):
         raise PluginLoadError(f"{owner}: class {component.__name__} does not define {', '.join(missing)}.")
     if options.component != name:
@@ -71,9 +82,8 @@ def check_classes(kind: Kind, name: str, component: Any, options: Any, owner: st
 
 def _import(target: str, spec: ComponentSpec, owner: str) -> Any:
     """Return the class that ``"module:Class"`` names."""
-    module_name, _, attribute = target.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
+        return _attribute(target)
     except (Exception, SystemExit) as error:
         missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
         if missing in _TRAIN_MODULES:
@@ -85,3 +95,12 @@ def _import(target: str, spec: ComponentSpec, owner: str) -> Any:
         raise PluginLoadError(
             f"{owner}: {target!r} cannot be imported ({type(error).__name__}: {' '.join(str(error).split())})."
         ) from error
+
+
+def _is_subclass(found: Any, target: str) -> bool:
+    return isinstance(found, type) and issubclass(found, _attribute(target))
+
+
+def _attribute(target: str) -> Any:
+    module_name, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module_name), attribute)

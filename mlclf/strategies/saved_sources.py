@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mlclf.exceptions import BundleDamagedError, BundleError, IncompatibleComponentsError
 from mlclf.files import sha256
-from mlclf.interfaces import Backbone
+from mlclf.interfaces import Backbone, BackboneSource
 
 _TENSORS = "strategy.safetensors"
 
@@ -58,10 +58,10 @@ class SavedSource:
         ------
         IncompatibleComponentsError
         """
-        found, sums = backbone.source(), self.weights.get("sha256")
-        revision = self.weights.get("revision")
-        same = sums == found.sha256 if sums else revision is not None and revision == found.revision
-        if not same:
+        found, weights = backbone.source(), self.weights
+        trained_on = BackboneSource("none", "", weights.get("revision"), weights.get("sha256") or {})
+        # Updates of other weights would be added without any error: what is not known to be the same is refused.
+        if not trained_on.same_weights(found):
             raise IncompatibleComponentsError(
                 f"The model in {str(self.folder)!r} was trained on other pretrained weights "
                 f"({self.weights.get('name')!r}) than those of this fit ({found.name!r}). Use sources and a backbone "

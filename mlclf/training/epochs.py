@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
-from mlclf.augmentation.back_translation import find_back_translation
-from mlclf.augmentation.base import Corpus
-from mlclf.augmentation.techniques import Augmentation, make_augmentation
+from mlclf.augmentation.base import Augmentation, Corpus
 from mlclf.batching import EncodedDataset
-from mlclf.exceptions import IncompatibleComponentsError, InvalidInputError
+from mlclf.exceptions import IncompatibleComponentsError, InvalidInputError, OptionsError
 from mlclf.interfaces import Backbone, Head
-from mlclf.options import AugmentationOptions
+from mlclf.options import AugmentationChoice, NamedOptions, TrainingOptions
+from mlclf.plugins.registry import resolve, resolve_named
 
 
 class EpochData(Protocol):
@@ -46,73 +45,133 @@ class AugmentedRows:
     original : EncodedDataset
         The rows as they are, with targets.
     texts : sequence of str, length n_samples
-    augmentation : Augmentation
+    augmentations : tuple of Augmentation
+        In order of application.
     seed : int
         An epoch depends on it and on the epoch's number only.
     """
 
     original: EncodedDataset
     texts: Sequence[str]
-    augmentation: Augmentation
+    augmentations: tuple[Augmentation, ...]
     seed: int
 
     def __len__(self) -> int:
         return len(self.original)
 
     def epoch(self, number: int) -> EncodedDataset:
-        """Return the augmented rows of an epoch."""
+        """Return the augmented rows of an epoch.
+
+        Raises
+        ------
+        InvalidInputError
+            If an augmentation changed the number of texts, targets or tokens.
+        """
         backbone, head, targets = self.original.backbone, self.original.head, self.original.targets
         assert targets is not None
-        texts, targets = self.augmentation.apply_to_rows(self.texts, targets, self.seed, number)
-        encoded = self.augmentation.apply_to_tokens(head.encode(backbone, texts), self.seed, number)
+        texts = self.texts
+        for augmentation in self.augmentations:
+            texts, targets = augmentation.rows(texts, targets, self.seed, number)
+            _check_count(augmentation, "text", len(texts), len(self))
+            _check_count(augmentation, "row of targets", len(targets), len(self))
+        encoded = head.encode(backbone, texts)
+        for augmentation in self.augmentations:
+            n_tokens = len(encoded.ids)
+            encoded = augmentation.tokens(encoded, self.seed, number)
+            _check_count(augmentation, "token", len(encoded.ids), n_tokens)
         return EncodedDataset(backbone, head, encoded, targets)
 
 
-def check_augmentation(options: AugmentationOptions | None, backbone: type[Backbone], head: type[Head]) -> None:
+def _check_count(augmentation: Augmentation, what: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise InvalidInputError(
+            f"Augmentation {augmentation.options.component!r} must return one {what} for each, in their order: it was "
+            f"given {expected} and returned {found}."
+        )
+
+
+def augmentation_options(choice: AugmentationChoice) -> tuple[NamedOptions, ...]:
+    """Return the checked options of the augmentations that ``TrainingOptions(augmentation=...)`` chooses, in order.
+
+    Raises
+    ------
+    OptionsError
+        If an option breaks its rule, or one augmentation is named twice.
+    UnknownComponentError, PluginError
+        If there is no such augmentation, or its plugin cannot be used.
+    """
+    if choice is None:
+        return ()
+    parts = choice if isinstance(choice, tuple) else (choice,)
+    found = tuple(cast(NamedOptions, resolve_named("augmentation", part)) for part in parts)
+    names = [options.component for options in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise OptionsError(f"TrainingOptions(augmentation=...) has {twice!r} twice. Give one with all its options.")
+    return found
+
+
+def resolved_training(training: TrainingOptions) -> TrainingOptions:
+    """Return training options read from a file, with dictionaries of augmentations turned into their options."""
+    choice = training.augmentation
+    parts = choice if isinstance(choice, tuple) else (choice,)
+    made = tuple(resolve_named("augmentation", part) if isinstance(part, dict) else part for part in parts)
+    return training.replace(augmentation=made if isinstance(choice, tuple) else made[0])
+
+
+def check_augmentation(choice: AugmentationChoice, backbone: type[Backbone], head: type[Head]) -> None:
     """Refuse augmentation that these components cannot be trained with; nothing is loaded.
 
     Parameters
     ----------
-    options : AugmentationOptions or None
+    choice : AugmentationOptions, str, Options, tuple of these, or None
     backbone, head : type
         Classes of the components.
 
     Raises
     ------
-    OptionsError
-        If a back-translation is not registered.
+    OptionsError, PluginError
+        If there is no such augmentation, or its options cannot be used.
     IncompatibleComponentsError
-        If tokens are to be masked and a component puts tokens of its own among those of the texts.
+        If tokens are to be hidden and a component puts tokens of its own among those of the texts.
     """
-    if options is None:
-        return
-    if options.back_translation is not None:
-        find_back_translation(options.back_translation)
-    if options.masking:
-        for kind, component, own in (
-            ("Backbone", backbone, backbone.encode is not Backbone.encode),
-            ("Head", head, (head.encode, head.text_encoder) != (Head.encode, Head.text_encoder)),
-        ):
-            if own:
-                raise IncompatibleComponentsError(
-                    f"{kind} {component.Options.component!r} turns texts into tokens in a way of its own, such as a "
-                    "prompt around them, and AugmentationOptions(masking=...) could hide what it puts there. Use "
-                    "deletion instead."
-                )
+    for augmentation in _made(choice):
+        augmentation.check()
+        if augmentation.hides_tokens:
+            _check_plain_tokens(augmentation, backbone, head)
+
+
+def _made(choice: AugmentationChoice) -> tuple[Augmentation, ...]:
+    return tuple(resolve("augmentation", options)[1](options) for options in augmentation_options(choice))
+
+
+def _check_plain_tokens(augmentation: Augmentation, backbone: type[Backbone], head: type[Head]) -> None:
+    name = augmentation.options.component
+    what = "AugmentationOptions(masking=...)" if name == "standard" else f"augmentation {name!r}"
+    for kind, component, own in (
+        ("Backbone", backbone, backbone.encode is not Backbone.encode),
+        ("Head", head, (head.encode, head.text_encoder) != (Head.encode, Head.text_encoder)),
+    ):
+        if own:
+            raise IncompatibleComponentsError(
+                f"{kind} {component.Options.component!r} turns texts into tokens in a way of its own, such as a "
+                f"prompt around them, and {what} could hide what it puts there. Use AugmentationOptions(deletion=...) "
+                "instead."
+            )
 
 
 def make_epoch_data(
-    options: AugmentationOptions | None,
+    choice: AugmentationChoice,
     original: EncodedDataset,
     texts: Sequence[str],
     weights: NDArray[np.float32],
     seed: int,
 ) -> EpochData:
-    """Return the rows themselves, or augmented ones where the options change anything.
+    """Return the rows themselves, or augmented ones where the choice changes anything.
 
     Parameters
     ----------
-    options : AugmentationOptions or None
+    choice : AugmentationOptions, str, Options, tuple of these, or None
     original : EncodedDataset
         Training rows with targets.
     texts : sequence of str, length n_samples
@@ -123,9 +182,9 @@ def make_epoch_data(
     Raises
     ------
     OptionsError, InvalidInputError, IncompatibleComponentsError
-        As of :func:`check_augmentation` and :func:`mlclf.augmentation.techniques.make_augmentation`.
+        As of :func:`check_augmentation`, and whatever an augmentation's ``prepare`` raises.
     """
-    check_augmentation(options, type(original.backbone), type(original.head))
+    check_augmentation(choice, type(original.backbone), type(original.head))
     encoder = original.head.text_encoder(original.backbone)
     joint = encoder.max_length + encoder.tokenizer.num_special_tokens_to_add(False)
     corpus = Corpus(
@@ -135,8 +194,11 @@ def make_epoch_data(
         max_joint_length=joint if encoder.window_stride is None else None,
         tokenizer=encoder.tokenizer,
     )
-    augmentation = make_augmentation(options, corpus)
-    return original if augmentation is None else AugmentedRows(original, texts, augmentation, seed)
+    augmentations = _made(choice)
+    for augmentation in augmentations:
+        augmentation.prepare(corpus)
+    active = tuple(augmentation for augmentation in augmentations if augmentation.active)
+    return AugmentedRows(original, texts, active, seed) if active else original
 
 
 _TRANSLATIONS = "back-translations"
@@ -144,7 +206,8 @@ _TRANSLATIONS = "back-translations"
 
 def augmentation_fingerprint(rows: EpochData) -> dict[str, str]:
     """Return what must be equal for a run to be continued, beside data and options; empty where that is all."""
-    parts = rows.augmentation.fingerprint() if isinstance(rows, AugmentedRows) else []
+    made = rows.augmentations if isinstance(rows, AugmentedRows) else ()
+    parts = [found for augmentation in made if (found := augmentation.fingerprint())]
     return {_TRANSLATIONS: hashlib.sha256(" ".join(parts).encode()).hexdigest()} if parts else {}
 
 

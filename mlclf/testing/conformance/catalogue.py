@@ -28,7 +28,14 @@ from mlclf.testing.conformance.learning import (
     check_gradients,
     check_unknown_cells_are_left_out,
 )
-from mlclf.testing.conformance.options import OPTIONS_CHECKS
+from mlclf.testing.conformance.options import (
+    OPTIONS_CHECKS,
+    check_options_are_frozen,
+    check_options_as_json,
+    check_options_can_be_pickled,
+    check_options_have_defaults,
+    check_options_refuse_unknown_names,
+)
 from mlclf.testing.conformance.outputs import (
     check_batch_changes_nothing,
     check_device,
@@ -78,8 +85,18 @@ _OWN: dict[Kind, tuple[ComponentCheck, ...]] = {
     "head": (check_unknown_cells_are_left_out, check_growth),
 }
 
+# What options choose is no part of a network by itself: its options are checked.
+_CHOSEN: tuple[Kind, ...] = ("loss", "calibrator", "augmentation")
+_CHOSEN_CHECKS: tuple[ComponentCheck, ...] = (
+    check_options_have_defaults,
+    check_options_are_frozen,
+    check_options_refuse_unknown_names,
+    check_options_as_json,
+    check_options_can_be_pickled,
+)
+
 COMPONENT_CHECKS: dict[Kind, tuple[ComponentCheck, ...]] = {
     kind: (*OPTIONS_CHECKS, *_OUTPUTS, *own, *_MODELS) for kind, own in _OWN.items()
-}
+} | dict.fromkeys(_CHOSEN, _CHOSEN_CHECKS)
 
 __all__ = ["COMPONENT_CHECKS", "PACKAGE_CHECKS"]
