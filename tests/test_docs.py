@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import importlib.util
 import inspect
 import json
 import re
@@ -10,6 +12,7 @@ import shlex
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
@@ -22,8 +25,22 @@ from mlclf.cli.app import app
 from mlclf.cli.build import make_classifier
 from mlclf.cli.config import make_config
 from mlclf.datasets import Dataset, make_feedback
-from mlclf.options import AugmentationOptions, Options, TrainingOptions
-from mlclf.plugins.hookspecs import HOOKS, Hooks
+from mlclf.interfaces import (
+    Augmentation,
+    Backbone,
+    Calibrator,
+    Corpus,
+    Head,
+    HeadCapabilities,
+    LabelStatistics,
+    LogitsHead,
+    Strategy,
+    StrategyCapabilities,
+)
+from mlclf.losses import CellLoss, MultiLabelLoss
+from mlclf.options import NamedOptions, Options, TrainingOptions
+from mlclf.plugins import ComponentSpec
+from mlclf.plugins.hookspecs import API_VERSION, HOOKS, Hooks
 from mlclf.replay import ReplayOptions
 
 ROOT = Path(__file__).parent.parent
@@ -151,18 +168,15 @@ def sample_data() -> dict[str, Any]:
 
 
 def options_classes() -> list[type[Options]]:
-    """Options of training, of every built-in component and of every loss."""
-    from mlclf.losses import LOSSES
+    """Options of training and of every built-in component."""
     from mlclf.plugins.builtins import BUILTINS, STAND_INS
 
     tables = (*BUILTINS.values(), *STAND_INS.values())
     components = [load(spec.options) for specs in tables for spec in specs]
     return [
         TrainingOptions,
-        AugmentationOptions,
         ReplayOptions,
         *components,
-        *(loss.Options for loss in LOSSES.values()),
     ]
 
 
@@ -199,6 +213,65 @@ def test_every_hook_is_documented_with_its_signature(hook: str) -> None:
     arguments = [name for name in inspect.signature(getattr(Hooks, hook)).parameters if name != "self"]
     page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
     assert f"def {hook}({', '.join(arguments)}) -> Iterable[ComponentSpec]" in page
+    assert f"`{hook}({', '.join(arguments)})`" in rendered("docs/api/plugin_api.md")
+
+
+@cache
+def rendered(page: str) -> str:
+    """A page as mkdocs gets it, with its macros written out."""
+    path = ROOT / "docs" / "hooks" / "macros.py"
+    spec = importlib.util.spec_from_file_location("macros_of_the_docs", path)
+    assert spec is not None
+    assert spec.loader is not None
+    macros = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(macros)
+    return str(macros.on_page_markdown((ROOT / page).read_text(encoding="utf-8")))
+
+
+INTERFACES = [Backbone, Strategy, Head, LogitsHead, MultiLabelLoss, CellLoss, Calibrator, Augmentation, NamedOptions]
+
+
+@pytest.mark.parametrize("interface", INTERFACES, ids=lambda interface: interface.__name__)
+def test_plugin_api_page_names_every_method_of_an_interface(interface: type) -> None:
+    own = [
+        name for name, member in vars(interface).items() if not name.startswith("_") and callable_or_property(member)
+    ]
+    page = rendered("docs/api/plugin_api.md")
+    pydantic = {"model_config", "model_fields", "model_computed_fields", "model_post_init"}
+    assert [name for name in own if not re.search(rf"`{name}[(`]", page) and name not in {*pydantic, "Options"}] == []
+
+
+def callable_or_property(member: Any) -> bool:
+    return callable(getattr(member, "__func__", member)) or isinstance(member, property)
+
+
+@pytest.mark.parametrize("record", [ComponentSpec, HeadCapabilities, StrategyCapabilities, LabelStatistics, Corpus])
+def test_plugin_api_page_names_every_field_of_a_record(record: Any) -> None:
+    page = rendered("docs/api/plugin_api.md")
+    assert [field.name for field in dataclasses.fields(record) if f"| `{field.name}` |" not in page] == []
+
+
+def test_plugin_api_page_names_the_version() -> None:
+    assert "this mlclf offers: {}.{}.".format(*API_VERSION) in rendered("docs/api/plugin_api.md")
+    assert f"MLCLF_PLUGIN_API = {API_VERSION}" in (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+
+
+def test_reference_of_the_command_line_has_every_command_and_option() -> None:
+    page = rendered("docs/cli.md")
+    for path, command in commands(typer.main.get_command(app), "mlclf"):
+        _, _, section = page.partition(f"### `{path}`\n")
+        section = section.partition("\n### ")[0]
+        assert section, path
+        missing = [name for p in command.params for name in p.opts if name.startswith("--") and name not in section]
+        assert not missing, (path, missing)
+
+
+def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    children = getattr(command, "commands", {})
+    if not children:
+        yield path, command
+    for name, child in children.items():
+        yield from commands(child, f"{path} {name}")
 
 
 def test_architecture_names_every_module() -> None:

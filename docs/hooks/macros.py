@@ -4,6 +4,8 @@
 rates of strategies, both read from the source, so that names, defaults and rules cannot differ from the code.
 ``{{ compatibility strategies }}``, ``heads``, ``chains`` or ``refusals`` writes what :mod:`mlclf.compatibility` finds.
 ``{{ checks all }}`` writes the checks of the conformance kit with their rules.
+``{{ interface dotted.Class }}``, ``{{ record dotted.Class }}`` and ``{{ hooks dotted.Class }}`` write what plugins
+implement, and ``{{ commands mlclf }}`` the command line with all its options.
 ``{{ measured file.md | command }}`` includes a page of measurements where it exists, and otherwise says how to make it:
 nothing is claimed that was not measured.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,9 @@ from typing import Any
 import griffe
 
 ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(Path(__file__).parent))
+import reference  # noqa: E402  # mkdocs loads this file by its path, so that its folder is on no path
+
 SEARCH = [ROOT, *sorted(path for path in (ROOT / "plugins").glob("*") if path.is_dir())]
 MACRO = re.compile(r"^\{\{ (?P<name>\w+) (?P<argument>[^}]+) \}\}$", re.MULTILINE)
 RULES = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -32,14 +38,39 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         "compatibility": compatibility_table,
         "checks": checks_table,
         "measured": measured,
+        "interface": lambda name: reference.interface_table(loaded(name)),
+        "record": lambda name: reference.record_table(loaded(name)),
+        "hooks": hooks_table,
+        "commands": commands_text,
     }
     return MACRO.sub(lambda match: macros[match["name"]](match["argument"].strip()), markdown)
 
 
+def loaded(name: str) -> Any:
+    """Return a class by its dotted name, without importing it."""
+    package, _, path = name.partition(".")
+    return load(package)[path]
+
+
+def hooks_table(name: str) -> str:
+    """Return the Markdown table of the hooks of a plugin."""
+    from mlclf.plugins.hookspecs import SINCE
+
+    return reference.hooks_table(loaded(name), SINCE)
+
+
+def commands_text(name: str) -> str:
+    """Return all commands with their options, from the program itself."""
+    import typer
+
+    from mlclf.cli.app import app
+
+    return reference.commands_text(typer.main.get_command(app), name)
+
+
 def options_table(name: str) -> str:
     """Return the Markdown table of an options class."""
-    module, _, class_name = name.rpartition(".")
-    options = load(module.partition(".")[0])[f"{module.partition('.')[2]}.{class_name}"]
+    options = loaded(name)
     rows = [row(options, parameter) for parameter in parameters(options)]
     return "\n".join(["| Option | Values | Default | Meaning |", "|---|---|---|---|", *rows])
 
