@@ -1,11 +1,12 @@
 """Training large models: mlclf against transformers.Trainer with peft, and trl's SFTTrainer for generation.
 
     python benchmarks/gpu_llm.py --out docs/benchmarks                               # needs CUDA
-    python benchmarks/gpu_llm.py --device cpu --shapes tiny --steps 8 --length 64    # the same steps on the processor
+    python benchmarks/gpu_llm.py --device cpu --shapes tiny --steps 8 --length 128   # the same steps on the processor
 
 The models have the shapes of Llama and Qwen and random weights, as cost does not depend on them; nothing is said of
 quality. All contenders train updates of rank 16 on all linear layers in bf16 with gradient checkpointing. Every text is
-longer than ``--length`` tokens, so that each batch of each contender has the same shape and no padding. Contenders run
+longer than ``--length`` tokens, so that batches have one shape and no padding; ``prompt-generation`` sets tokens aside
+for the longest answer, so that its rows are shorter, and only what stands in a batch is counted. Contenders run
 in turn, each in a process of its own; the first steps, in which kernels are chosen, are not timed. The share of the
 peak counts the products of the linear layers forward and backward, without what checkpointing computes again, against
 the fastest product of bf16 matrices in the same process. trl is used where it is installed.
@@ -108,10 +109,10 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         return {**job, "missing": reason}
     fit = {"mlclf": fit_mlclf, "trainer": fit_trainer, "sft": fit_sft}[job["loop"]]
     clock = Clock(job["device"])
-    cells = fit(job, clock)
+    cells, per_step = fit(job, clock)
     on_gpu = job["device"] != "cpu"
     memory = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_memory()
-    tokens = job["batch_size"] * job["length"] / clock.seconds()
+    tokens = per_step / clock.seconds()
     peak = gpu_peak() if on_gpu else matmul_peak("bf16")
     # Forward and input gradient of frozen weights: two products of a multiplication and an addition each.
     return {**job, "seconds": clock.seconds(), "tokens_per_second": tokens, "memory": memory,
@@ -167,26 +168,37 @@ def linear_cells(model: Any) -> int:
     return int(c.num_hidden_layers * (attention + 3 * c.hidden_size * c.intermediate_size))
 
 
-def fit_mlclf(job: dict[str, Any], clock: Clock) -> int:
-    """Fit with mlclf; return the weights of the linear layers."""
+def fit_mlclf(job: dict[str, Any], clock: Clock) -> tuple[int, float]:
+    """Fit with mlclf; return the weights of the linear layers, and the tokens of a step."""
     from mlclf import LlmOptions, MultiLabelClassifier, TrainingOptions
     from mlclf.training.step import Stepper
 
-    step = Stepper.step
+    step, done = Stepper.step, list[tuple[Any, Any]]()
 
     def timed(self: Stepper, batches: Any) -> float:
         loss = step(self, batches)
         clock.tick()
+        done.append((self.dataset, batches))
         return loss
 
     Stepper.step = timed  # type: ignore[method-assign]
     training = TrainingOptions(epochs=1, batch_size=job["batch_size"], precision="bf16", gradient_checkpointing=True)
     clf = MultiLabelClassifier(
-        LlmOptions(model=job["folder"], max_length=job["length"], dtype="bfloat16"), job["strategy"], job["head"],
+        LlmOptions(model=job["folder"], max_length=job["length"], dtype="bfloat16"), job["strategy"], head(job),
         training=training, validation=None, random_state=0, verbose=0, device=job["device"], replay=None,
     )  # fmt: skip
     clf.fit(*rows(job))
-    return linear_cells(clf.model_.network.backbone.model)
+    tokens = [int(dataset.batch(part).attention_mask.sum()) for dataset, parts in done for part in parts]
+    return linear_cells(clf.model_.network.backbone.model), float(np.mean(tokens))
+
+
+def head(job: dict[str, Any]) -> Any:
+    """Return the head; the prompt is short, as that of the rival is part of the tokens counted."""
+    if job["head"] != "prompt-generation":
+        return job["head"]
+    from mlclf import PromptGenerationOptions, PromptOptions
+
+    return PromptGenerationOptions(prompt=PromptOptions(template="{{ text }}\n\n", labels="none"), max_labels=4)
 
 
 def token_ids(job: dict[str, Any]) -> list[list[int]]:
@@ -239,8 +251,8 @@ def ticking(clock: Clock) -> Any:
     return Ticking()
 
 
-def fit_trainer(job: dict[str, Any], clock: Clock) -> int:
-    """Fit a sequence classifier with transformers.Trainer and peft; return the weights of the linear layers."""
+def fit_trainer(job: dict[str, Any], clock: Clock) -> tuple[int, float]:
+    """Fit a sequence classifier with transformers.Trainer and peft; return what :func:`fit_mlclf` returns."""
     from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments, default_data_collator
 
     from mlclf.labels import LabelSpace
@@ -257,11 +269,11 @@ def fit_trainer(job: dict[str, Any], clock: Clock) -> int:
             model, arguments(job, TrainingArguments, out), train_dataset=data, data_collator=default_data_collator,
             callbacks=[ticking(clock)],
         ).train()  # fmt: skip
-    return linear_cells(model)
+    return linear_cells(model), float(job["batch_size"] * job["length"])
 
 
-def fit_sft(job: dict[str, Any], clock: Clock) -> int:
-    """Fit a causal model on the last tokens of each row with trl; return the weights of the linear layers."""
+def fit_sft(job: dict[str, Any], clock: Clock) -> tuple[int, float]:
+    """Fit a causal model on the last tokens of each row with trl; return what :func:`fit_mlclf` returns."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
@@ -275,7 +287,7 @@ def fit_sft(job: dict[str, Any], clock: Clock) -> int:
             model, settings, train_dataset=data, processing_class=AutoTokenizer.from_pretrained(job["folder"]),
             callbacks=[ticking(clock)],
         ).train()  # fmt: skip
-    return linear_cells(model)
+    return linear_cells(model), float(job["batch_size"] * job["length"])
 
 
 def gpu_peak() -> float:
