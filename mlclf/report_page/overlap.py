@@ -20,12 +20,12 @@ _PAIRS = 30
 
 _TOGETHER = (
     "Rows to which both labels apply, for {}; on the diagonal, rows to which the label applies. Colour: share of the "
-    "rows of the label on the left."
+    "rows of the label on the left, the largest in full."
 )
 _CONFUSED = (
     "Rows to which the label on the left applies without being predicted, while the label above is predicted and does "
     "not apply; on the diagonal, rows in which the label on the left is missed. Colour: share of the rows of the label "
-    "on the left."
+    "on the left, the largest in full."
 )
 
 
@@ -60,7 +60,8 @@ def _square(report: Report, overlap: LabelOverlap, name: str, n: int, explained:
         "together": (overlap.together, np.diagonal(overlap.together)),
         "confused": (overlap.confused, overlap.missed),
     }[name]
-    support = np.maximum(np.diagonal(overlap.together), 1)
+    share = counts[:n, :n] / np.maximum(np.diagonal(overlap.together)[:n, None], 1)
+    share = share / max(share[~np.eye(n, dtype=np.bool_)].max(initial=0), 1e-9)
     head = ['<th class="name" scope="col">label</th>', '<th scope="col">no.</th>']
     head += [f'<th scope="col" title="{shown(report.names[overlap.columns[i]])}">{i + 1}</th>' for i in range(n)]
     rows = [
@@ -69,7 +70,7 @@ def _square(report: Report, overlap: LabelOverlap, name: str, n: int, explained:
             *(
                 f'<td class="own">{own[i]:,}</td>'
                 if i == j
-                else f'<td style="--share:{counts[i, j] / support[i]:.3f}">{counts[i, j] or ""}</td>'
+                else f'<td style="--share:{share[i, j]:.3f}">{counts[i, j] or ""}</td>'
                 for j in range(n)
             ),
         ]

@@ -32,14 +32,16 @@ th[aria-sort="descending"] button::after { content: " \\2193"; }
 polyline { fill: none; stroke-width: 2.5; }
 .s0 { stroke: var(--c0); stroke-dasharray: 9 4; } .s1 { stroke: var(--c1); stroke-dasharray: 3 4; }
 .s2 { stroke: var(--c2); stroke-width: 3.5; } .line { stroke: var(--c0); }
-.plots { grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); } .one { max-width: 40rem; }
+.plots { grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); } .one { max-width: 32rem; }
 .dot0 { fill: var(--c0); } .dot1 { fill: var(--c1); } .dot2 { fill: var(--c2); }
 .chosen { stroke: var(--text); stroke-width: 1.5; }
 .diagonal { stroke: var(--soft); stroke-dasharray: 4 4; }
 .bar { fill: var(--line); }
 .key { font-weight: 600; } svg .key0 { fill: var(--c0); } svg .key1 { fill: var(--c1); } svg .key2 { fill: var(--c2); }
 figure h3 { font-size: 1rem; margin: .5rem 0 0; }
-.heat td { background: color-mix(in srgb, var(--c0) calc(var(--share, 0) * 45%), transparent); min-width: 2.4rem; }
+.name { overflow-wrap: anywhere; min-width: min(12rem, 32vw); }
+.heat td { background: color-mix(in srgb, var(--c0) calc(var(--share, 0) * 45%), transparent); min-width: 2rem; }
+.heat td, .heat th { padding: .3rem .25rem; }
 .heat .own { color: var(--soft); }
 .error { border: 1px solid var(--line); border-radius: .4rem; padding: .6rem .9rem; margin: .75rem 0; }
 .error h3 { font-size: 1rem; margin: 0 0 .3rem; } .error pre { margin-bottom: .4rem; }

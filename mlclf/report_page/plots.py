@@ -148,7 +148,7 @@ def calibration_section(report: Report, found: Reliability) -> list[str]:
 
 
 def _reliability(found: Reliability, filled: NDArray[np.int64]) -> str:
-    frame = Frame(_UNIT, _UNIT, height=440, left=64)
+    frame = Frame(_UNIT, _UNIT, width=440, height=340, left=64, right=16)
     mean = found.probability[filled] / found.cells[filled]
     share = found.positives[filled] / found.cells[filled]
     points = list(zip(mean.tolist(), share.tolist(), strict=True))
