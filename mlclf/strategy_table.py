@@ -39,7 +39,7 @@ class StrategyRow:
     latency : str
         What it costs at prediction.
     backbone_rate, head_rate : float or None
-        Default peak learning rates; None where nothing of the backbone learns.
+        Default peak learning rates, on the backbone where one is given; None where nothing of the backbone learns.
     n_trainable : int or None
         Parameters that learn in the backbone, without the head; None without a backbone.
     share : float or None
@@ -137,7 +137,7 @@ def strategy_table(backbone: Component) -> StrategyTable:
     loader = Loader(kind, options.validated())
     plain = loader.loaded(LoadRequest())
     n_parameters = sum(parameter.numel() for parameter in plain.model.parameters())
-    rows = tuple(_tried(row, loader, n_parameters) for row in declared_table().rows)
+    rows = tuple(_tried(_scaled(row, plain), loader, n_parameters) for row in declared_table().rows)
     return StrategyTable(rows, backbone=options.component, n_parameters=n_parameters)
 
 
@@ -225,6 +225,12 @@ def percent(share: float) -> str:
     ('2.9 %', '0.012 %', '100 %', '0 %')
     """
     return "100 %" if share > 0.995 else f"{100 * share:.2g} %"
+
+
+def _scaled(row: StrategyRow, backbone: Backbone) -> StrategyRow:
+    """Return a row with the rate at which training would start on a backbone."""
+    rate = row.backbone_rate
+    return row if rate is None else replace(row, backbone_rate=rate * backbone.learning_rate_scale)
 
 
 def _declared(name: str, summary: str) -> StrategyRow:

@@ -33,7 +33,7 @@ class BiEncoderOptions(Options):
         First factor of the similarity in a logit; it is learned.
     offset : float
         First similarity at which a label has probability 0.5; one a label is learned. 0.1 is for sentence encoders such
-        as MiniLM; models that were never trained as such give cosines of 0.8 to any two texts.
+        as MiniLM; models that were never trained to compare texts find any two of them very similar.
     loss : str or LossOptions
         Name of a loss, or the parameters of one, such as ``FocalOptions(gamma=1)``.
     label_weights : dict of str to float, or None
@@ -48,7 +48,7 @@ class BiEncoderOptions(Options):
 
     component = "label-descriptions:bi-encoder"
     descriptions: dict[str, _Description] | None = None
-    template: str = PLACE
+    template: str = "{}"
     label_vectors: Literal["encoded", "learned"] = "encoded"
     similarity: Literal["cosine", "dot"] = "cosine"
     scale: float = Field(default=20.0, gt=0)

@@ -42,7 +42,7 @@ class HashedOptions(TableOptions):
 
     component = "static:hashed"
     hidden: int = Field(default=64, ge=1)
-    buckets: int = Field(default=1 << 17, ge=2)
+    buckets: int = Field(default=131_072, ge=2)
     words: int = Field(default=2, ge=1, le=4)
     std: float = Field(default=0.1, gt=0)
 

@@ -14,6 +14,7 @@ from mlclf import MultiLabelClassifier, TrainingOptions
 from mlclf.exceptions import IncompatibleComponentsError, OptionsError
 from mlclf.interfaces import LoadRequest
 from mlclf.plugins import resolve
+from mlclf.strategy_table import strategy_table
 from mlclf.testing import tiny_labels, tiny_texts
 
 TOKENIZER = piece_tokenizer()
@@ -139,3 +140,9 @@ def test_strategies_that_need_a_transformer_are_refused(strategy, reason):
 def test_wrong_options_are_refused():
     with pytest.raises(OptionsError, match="words"):
         HashedOptions(words=5)
+
+
+def test_the_table_of_strategies_shows_the_rate_that_training_starts_with():
+    rows = {row.name: row for row in strategy_table(HashedOptions(buckets=1 << 10)).rows}
+    assert rows["full"].backbone_rate == pytest.approx(1e-2)
+    assert {name for name, row in rows.items() if row.problem is None} == {"full", "head-only", "features"}
