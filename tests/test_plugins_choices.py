@@ -29,6 +29,7 @@ from mlclf.exceptions import (
 from mlclf.interfaces import Augmentation, Calibrator
 from mlclf.labels import LabelSpace
 from mlclf.losses import FocalOptions, make_loss
+from mlclf.onnx import OnnxClassifier
 from mlclf.options import NamedOptions
 from mlclf.plugins import (
     PluginManager,
@@ -450,6 +451,19 @@ def test_components_of_a_program_are_registered_by_kind_and_saved(tiny_bert: Pat
         np.testing.assert_array_equal(loaded.predict_proba(TEST), clf.predict_proba(TEST))
     with use_manager(PluginManager(entry_points=[])), pytest.raises(UnknownComponentError, match="register_loss"):
         MultiLabelClassifier.load(tmp_path / "model")
+
+
+@pytest.mark.slow
+def test_calibrator_with_a_table_is_exported_and_needs_no_plugin_to_be_served(tiny_bert: Path, tmp_path: Path) -> None:
+    with use_manager(PluginManager(entry_points=[])):
+        register_calibrator(Half, "local:half")
+        clf = toy_classifier(tiny_bert, "head-only", validation=0.3, calibration="local:half").fit(*toy_rows(64))
+        clf.add_labels(["new"])
+        clf.export_onnx(tmp_path / "exported")
+        expected = clf.predict_proba(TEST)
+    with use_manager(PluginManager(entry_points=[])):
+        served = OnnxClassifier(tmp_path / "exported", "cpu").predict_proba(TEST)
+    np.testing.assert_allclose(served, expected, atol=1e-5)
 
 
 def test_class_of_another_kind_cannot_be_registered() -> None:
