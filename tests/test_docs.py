@@ -57,6 +57,7 @@ RUN = [
     "docs/reports.md",
     pytest.param("docs/continual.md", marks=pytest.mark.slow),
     "docs/augmentation.md",
+    "docs/prompts.md",
     "docs/strategies.md",
     "docs/choosing.md",
     "docs/multitask.md",

@@ -323,8 +323,9 @@ def test_order_is_by_frequency_given_or_drawn_anew(backbone: LlmBackbone) -> Non
 
 def classifier(folder: Path, strategy: Any = "full", epochs: int = 1, **options: Any) -> MultiLabelClassifier:
     training = {"learning_rate": 3e-3, **options.pop("training", {})}
+    backbone = {"max_length": options.pop("max_length", 64), **options.pop("backbone", {})}
     return MultiLabelClassifier(
-        LlmOptions(model=str(folder), max_length=options.pop("max_length", 64)),
+        LlmOptions(model=str(folder), **backbone),
         strategy,
         PromptGenerationOptions(**{"prompt": SHORT, **options}),
         training=TrainingOptions(epochs=epochs, batch_size=16, precision="fp32", **training),
@@ -361,6 +362,30 @@ def test_strategies_train_save_and_load(folder: Path, tmp_path: Path, strategy: 
     clf.save(tmp_path / "saved")
     loaded = MultiLabelClassifier.load(tmp_path / "saved", device="cpu")
     np.testing.assert_allclose(loaded.predict_proba(texts), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("strategy", ["lora", "qlora", ["lora", "adapter"]], ids=str)
+def test_weights_of_16_bits_and_recomputed_activations_are_learned_from(
+    folder: Path, dtype: str, strategy: Any
+) -> None:
+    training = {"gradient_checkpointing": True}
+    clf = classifier(folder, strategy, training=training, backbone={"dtype": dtype}).fit(*rows(32))
+    assert np.isfinite(clf.history_.evaluations[-1].train_loss)
+    assert np.isfinite(clf.predict_proba(TEXTS)).all()
+
+
+def test_unknown_labels_of_a_row_are_left_out_of_its_loss(backbone: LlmBackbone) -> None:
+    names = ("data", "体育")  # which begin with different tokens
+    head, space = bound(backbone, names), LabelSpace(names)
+    known, partly = (space.encode(np.array([row])) for row in ([0.0, 0.0], [0.0, np.nan]))
+    encoded = head.encode(backbone, ["data"])
+    with torch.no_grad():
+        losses = [
+            float(head.losses(backbone, head.collate(backbone, encoded, np.arange(1), targets)))
+            for targets in (known, partly)
+        ]
+    assert losses[1] < losses[0]  # one label less could have been written instead of the end
 
 
 @pytest.mark.parametrize(
