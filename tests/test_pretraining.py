@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from mlclf import BertOptions, LlmOptions, MultiLabelClassifier, pretrain_lm
 from mlclf.backbones.llm import LlmBackbone
+from mlclf.datasets import make_feedback
 from mlclf.encoding import TextEncoder
 from mlclf.exceptions import InvalidInputError, NonFiniteLossError, OptionsError, TrainingInterrupted
 from mlclf.interfaces import LoadRequest
@@ -224,3 +225,24 @@ def test_a_loss_that_is_not_finite_names_the_rate(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteLossError, match=r"in step \d+ of 50. Use a lower learning_rate than 1e\+30"):
         pretrain_lm(tiny_texts(160), tmp_path / "lm", epochs=5, learning_rate=1e30, **SMALL)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_what_was_read_without_labels_helps_with_few_labels(tmp_path: Path) -> None:
+    unlabelled, train, test = (
+        make_feedback(1500, random_state=5),
+        make_feedback(120, random_state=1),
+        make_feedback(300),
+    )
+    sizes = {"hidden": 64, "layers": 2, "vocabulary": 800, "max_length": 128, "random_state": 0, "verbose": 0}
+    found = {}
+    # At the second rate nothing is learned: the same tokenizer with random weights.
+    for rate, epochs in ((3e-3, 5), (1e-9, 1)):
+        made = pretrain_lm(unlabelled.texts, tmp_path / str(rate), epochs=epochs, learning_rate=rate, **sizes)
+        backbone = LlmOptions(model=str(made.folder), pooling="mean")
+        training = {"learning_rate": 5e-4, "batch_size": 8}
+        classes = unlabelled.classes
+        clf = toy_classifier(tmp_path, "full", backbone=backbone, epochs=6, training=training, classes=classes)
+        report = clf.fit(train.texts, train.labels).evaluate(test.texts, test.labels)
+        found[rate] = report.mean_average_precision
+    assert found[3e-3] > found[1e-9] + 0.01
