@@ -39,11 +39,19 @@ from mlclf.thresholds import Thresholds, check_rule
 from mlclf.training.device import resolve_device, resolve_precision
 from mlclf.training.history import History
 from mlclf.updating import UpdateMixin
+from mlclf.zero_shot import ZeroShotMixin
 
 logger = logging.getLogger(__name__)
 
 
-class MultiLabelClassifier(UpdateMixin, ExportMixin, PredictionMixin, ClassifierMixin, NestedOptionsMixin):  # type: ignore[misc]  # no types
+class MultiLabelClassifier(
+    ZeroShotMixin,
+    UpdateMixin,
+    ExportMixin,
+    PredictionMixin,
+    ClassifierMixin,  # type: ignore[misc]  # scikit-learn ships no types
+    NestedOptionsMixin,
+):
     """Fine-tunes a language model to give any number of labels to a text.
 
     Parameters

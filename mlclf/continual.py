@@ -187,7 +187,7 @@ def _buffer(plan: Plan, model: Model) -> ReplayBuffer:
     """Return the rows kept from before; say so where there should be some and are none."""
     if model.replay is not None:
         return model.replay
-    if plan.replay.share:
+    if plan.replay.share and model.statistics.known.any():
         warnings.warn(
             "This model holds no rows from before: it was saved without them, or fitted with replay=None. What it "
             "knows may be forgotten while it learns from the new rows alone. Save with save(folder, "

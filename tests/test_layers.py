@@ -71,6 +71,7 @@ LEVELS: list[set[str]] = [
         "pretraining",
         "testing",
         "updating",
+        "zero_shot",
     },
     {"comparing"},
     {"__init__"},

@@ -129,6 +129,24 @@ class Head(nn.Module, ABC):
         super().__init__()
         self.options = options
 
+    @classmethod
+    def described(cls, options: OptionsBase, descriptions: dict[str, str]) -> OptionsBase:
+        """Return the options with what labels mean, for :meth:`MultiLabelClassifier.zero_shot`.
+
+        The default sets an option ``descriptions``.
+
+        Raises
+        ------
+        IncompatibleComponentsError
+            If the head reads no descriptions.
+        """
+        if "descriptions" not in type(options).model_fields:
+            raise IncompatibleComponentsError(
+                f"Head {options.component!r} reads no descriptions of labels. Leave them out; if it takes words for a "
+                "label, give these in its options."
+            )
+        return options.replace(descriptions=descriptions).validated()
+
     def check(self, labels: LabelStatistics) -> None:
         """Raise OptionsError where the options do not fit the labels; called before anything is loaded."""
 

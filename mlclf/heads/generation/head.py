@@ -6,7 +6,7 @@ import hashlib
 import logging
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from mlclf.heads.generation.scoring import PackedScorer, Scorer
 from mlclf.heads.generation.trie import LabelTrie
 from mlclf.interfaces import Backbone, Batch, Head, HeadCapabilities, LabelStatistics
 from mlclf.labels import Targets
+from mlclf.options import Options as OptionsBase
 from mlclf.prompts import ChatFormat, Prompt, PromptText, make_prompt
 from mlclf.prompts.segments import check_descriptions
 from mlclf.prompts.tokens import PromptTokens
@@ -103,6 +104,12 @@ class PromptGenerationHead(Head):
     trie: LabelTrie
     limits: Limits
     fingerprint: Tensor
+
+    @classmethod
+    def described(cls, options: OptionsBase, descriptions: dict[str, str]) -> OptionsBase:
+        """Return the options with descriptions in the prompt."""
+        given = cast(PromptGenerationOptions, options)
+        return given.replace(prompt=given.prompt.replace(descriptions=descriptions)).validated()
 
     def check(self, labels: LabelStatistics) -> None:
         """Refuse descriptions of labels that do not exist.
