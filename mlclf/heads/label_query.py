@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from mlclf.exceptions import BundleDamagedError, UnknownLabelError
 from mlclf.heads.bce import first_bias, without_autocast
 from mlclf.heads.label_branches import LabelBranches, branch_ids
 from mlclf.heads.label_query_reading import Readout, packing_fails, read_batched, read_packed
+from mlclf.heads.word_logits import CONTENT_FREE
+from mlclf.heads.yes_no import YesNoScorer, with_mask
 from mlclf.interfaces.backbone import Backbone, BackboneOutput
 from mlclf.interfaces.batch import Batch
 from mlclf.interfaces.head import HeadCapabilities, LabelStatistics, LogitsHead
@@ -48,6 +51,12 @@ class LabelQueryOptions(Options):
     chunk : int
         Tokens of labels that are read at once behind a text: memory and the mask are as large as this asks for, however
         many labels there are.
+    scorer : {"linear", "verbalizer"}
+        What makes a logit of a label's state: a linear layer that is learned; or what the model's own output layer
+        answers behind ``"label:"``, yes or no, which needs no training. An encoder must have been saved with that
+        layer, and is asked for a hidden word. ``readout`` and ``dropout`` are for the linear layer.
+    yes, no : list of str
+        The answers with ``scorer="verbalizer"``, in the language of the texts.
     dropout : float
         Share of the state's values that are zeroed in training.
     prior_bias : bool
@@ -68,6 +77,9 @@ class LabelQueryOptions(Options):
     template: str | None = None
     readout: Literal["auto", "last", "mean"] = "auto"
     chunk: int = Field(default=512, ge=1)
+    scorer: Literal["linear", "verbalizer"] = "linear"
+    yes: Annotated[list[str], Field(min_length=1)] = Field(default=["yes"])
+    no: Annotated[list[str], Field(min_length=1)] = Field(default=["no"])
     dropout: float = Field(default=0.1, ge=0, lt=1)
     prior_bias: bool = True
     label_weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
@@ -90,7 +102,8 @@ class LabelQueryHead(LogitsHead):
     (layers of linear attention, DeBERTa), each label is read behind the text in a row of its own, and the reason is
     logged. In an encoder that is told so, the text then sees the label too.
 
-    A linear layer that all labels share scores the state, and each label has a bias.
+    A linear layer that all labels share scores the state, or the model's own yes against its own no (``yes_no``), and
+    each label has a bias.
 
     Parameters
     ----------
@@ -140,6 +153,12 @@ class LabelQueryHead(LogitsHead):
     bias: nn.Parameter
     packed: Tensor
 
+    def __init__(self, options: LabelQueryOptions) -> None:
+        super().__init__(options)
+        self.yes_no: YesNoScorer | None = None
+        if options.scorer == "verbalizer":
+            self.capabilities = replace(type(self).capabilities, zero_shot=True, vocabulary=True)
+
     def check(self, labels: LabelStatistics) -> None:
         """Refuse weights and descriptions of labels that do not exist.
 
@@ -168,19 +187,30 @@ class LabelQueryHead(LogitsHead):
         self.loss = make_loss(options.loss, labels, label_weights=options.label_weights)
         self._readout = self._readout_for(backbone)
         rows = branch_ids(
-            backbone.encoder, labels.names, self._texts(backbone, labels), closed=not _is_causal(backbone)
+            backbone.encoder,
+            labels.names,
+            self._texts(backbone, labels),
+            closed=options.scorer == "linear" and not _is_causal(backbone),
         )
+        if options.scorer == "verbalizer":
+            rows = with_mask(backbone, rows)
         self.branches = LabelBranches(rows)
         backbone.reserve(-(-self.branches.longest // _ROOM) * _ROOM)
-        self.dropout = nn.Dropout(options.dropout)
-        self.scorer = nn.Linear(backbone.hidden_size, 1, bias=False)
-        nn.init.normal_(self.scorer.weight, std=_OUTPUT_STD)
-        self.bias = nn.Parameter(first_bias(labels) if options.prior_bias else torch.zeros(labels.n_labels))
+        bias = first_bias(labels) if options.prior_bias else torch.zeros(labels.n_labels)
+        if options.scorer == "linear":
+            self.dropout = nn.Dropout(options.dropout)
+            self.scorer = nn.Linear(backbone.hidden_size, 1, bias=False)
+            nn.init.normal_(self.scorer.weight, std=_OUTPUT_STD)
+            self.bias = nn.Parameter(bias)
+        else:
+            self.yes_no = YesNoScorer(backbone, options.yes, options.no, bias)
         reason = packing_fails(backbone, self.branches, self._readout)
         self.register_buffer("packed", torch.tensor(reason is None))
         self._packs = reason is None
         if reason is not None:
             logger.warning("Each label is read in a row of its own behind the text, which takes longer: %s", reason)
+        if self.yes_no is not None:
+            self._take_baseline(backbone, self.yes_no)
 
     def grow(self, backbone: Backbone, before: LabelStatistics, after: LabelStatistics) -> LabelQueryHead:
         """Return a head for more labels; labels that no row told about so far start at their prior now.
@@ -197,8 +227,11 @@ class LabelQueryHead(LogitsHead):
         learned[: before.n_labels] = before.known > 0 if self.options.prior_bias else True
         kept = torch.from_numpy(learned)
         with torch.no_grad():
-            grown.scorer.weight.copy_(self.scorer.weight)
-            grown.bias[kept] = self.bias.to(grown.bias.device)[kept[: before.n_labels]]
+            if grown.yes_no is not None and self.yes_no is not None:
+                grown.yes_no.take_over(self.yes_no, kept, before.n_labels)
+            else:
+                grown.scorer.weight.copy_(self.scorer.weight)
+                grown.bias[kept] = self.bias.to(grown.bias.device)[kept[: before.n_labels]]
         grown._take_way(self._packs)
         return grown
 
@@ -225,14 +258,27 @@ class LabelQueryHead(LogitsHead):
         read = read_packed if self._packs else read_batched
         states = read(backbone, batch, self.branches, self.options.chunk, self._readout)
         mask = torch.ones_like(states[:, :, 0], dtype=torch.bool)
-        return BackboneOutput(tokens=states, mask=mask, pooled=states.mean(dim=1))
+        return BackboneOutput(states, mask, states.mean(dim=1), backbone.vocabulary)
 
     def features_to_logits(self, output: BackboneOutput) -> Tensor:
         """Return logits of each row, ``(n_rows, n_labels)``, from one state a label."""
         with without_autocast(output.tokens.device.type):
+            if self.yes_no is not None:
+                answers: Tensor = self.yes_no(output.tokens, output.vocabulary)
+                return answers
             states = self.dropout(output.tokens.to(self.scorer.weight.dtype))
             logits: Tensor = self.scorer(states)[:, :, 0] + self.bias
             return logits
+
+    @torch.no_grad()
+    def _take_baseline(self, backbone: Backbone, scorer: YesNoScorer) -> None:
+        """Ask about all labels behind texts that say nothing."""
+        device = next(backbone.model.parameters()).device
+        self.to(device)
+        backbone.eval()
+        batch = backbone.collate(backbone.encode(CONTENT_FREE), np.arange(len(CONTENT_FREE))).to(device)
+        output = self.features(backbone, batch)
+        scorer.output.baseline.copy_(scorer.evidence(output.tokens, output.vocabulary).mean(dim=0))
 
     def _take_way(self, packs: bool) -> None:
         """Read labels as another head did: an encoder's answers differ between the two ways."""
@@ -245,14 +291,19 @@ class LabelQueryHead(LogitsHead):
         self.packed.fill_(packs)
 
     def _readout_for(self, backbone: Backbone) -> Readout:
-        asked = self.options.readout
+        asked = "last" if self.options.scorer == "verbalizer" else self.options.readout
         if asked != "auto":
             return asked
         return "last" if backbone.causal else "mean"
 
+    def _default_template(self, backbone: Backbone) -> str:
+        if _is_causal(backbone):
+            return f"\n{_PLACE}:"
+        return _PLACE if self.options.scorer == "linear" else f"{_PLACE}:"
+
     def _texts(self, backbone: Backbone, labels: LabelStatistics) -> list[str]:
         """Return what is read for each label."""
-        template = self.options.template or (f"\n{_PLACE}:" if _is_causal(backbone) else _PLACE)
+        template = self.options.template or self._default_template(backbone)
         told = self.options.descriptions or {}
         named = [f"{name}: {told[name]}" if name in told else name for name in labels.names]
         return [template.replace(_PLACE, text) for text in named]
