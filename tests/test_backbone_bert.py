@@ -253,7 +253,11 @@ def test_the_longest_text_a_model_allows_is_read(load: Load, architecture: str, 
 def test_saved_files_rebuild_the_architecture_without_weights(load: Load, tmp_path: Path) -> None:
     backbone = load("roberta", max_length=20)
     backbone.save_files(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "tokenizer.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     twin = BertBackbone(BertOptions(model="gone/away", max_length=20))
     twin.load(LoadRequest(weights=False), tmp_path)
     twin.model.load_state_dict(backbone.model.state_dict())

@@ -47,7 +47,7 @@ class FakeClassifier:
     def set_thresholds(self, thresholds: Any) -> None:
         self.used_thresholds = thresholds
 
-    def evaluate(self, X: Any, Y: Any) -> Any:
+    def evaluate(self, X: Any, Y: Any, *, error_texts: int = 0) -> Any:
         self.evaluated_on = (X, Y)
         return type("R", (), {"to_dict": lambda self: {"micro_f1": 0.5}, "__str__": lambda self: "micro-F1 .500"})()
 

@@ -256,8 +256,8 @@ def component_specs(kind: Kind, *, manager: PluginManager | None = None) -> tupl
 
     Examples
     --------
-    >>> [spec.summary for spec in component_specs("head", manager=PluginManager(entry_points=[]))]
-    ['One logit a label from pooled features, linear or MLP']
+    >>> [spec.name for spec in component_specs("head", manager=PluginManager(entry_points=[]))]
+    ['bce', 'label-query', 'verbalizer', 'prompt-generation']
     """
     manager = manager or get_manager()
     return (*BUILTINS[kind], *manager.local.specs(kind), *manager.components(kind))

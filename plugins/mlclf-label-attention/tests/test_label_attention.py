@@ -191,7 +191,7 @@ def test_every_loss_can_be_used(loss, encoder):
 
 
 def test_wrong_options_are_refused(encoder):
-    with pytest.raises(OptionsError, match="There is no loss 'bces'"):
+    with pytest.raises(OptionsError, match="no loss is named 'bces'"):
         LwanOptions(loss="bces")
     with pytest.raises(OptionsError, match="width"):
         LaatOptions(width=0)

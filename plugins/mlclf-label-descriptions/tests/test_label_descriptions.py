@@ -144,7 +144,7 @@ def test_labels_added_later_are_read_and_leave_the_other_answers_as_they_are(lab
 def test_wrong_options_are_refused(encoder):
     with pytest.raises(OptionsError, match=r"must contain \{\} exactly once"):
         BiEncoderOptions(template="about")
-    with pytest.raises(OptionsError, match="There is no loss"):
+    with pytest.raises(OptionsError, match="no loss is named 'bces'"):
         BiEncoderOptions(loss="bces")
     with pytest.raises(OptionsError, match="descriptions"):
         BiEncoderOptions(descriptions={"food": " "})
