@@ -13,6 +13,7 @@ from prompt_kit import CHATML, GEMMA_LIKE, TOKENIZERS, byte_tokenizer, load_mode
 
 from mlclf.exceptions import BackboneLoadError, OptionsError
 from mlclf.prompts import ChatFormat, Prompt, PromptOptions, PromptText, PromptTokens, make_prompt
+from mlclf.testing import tiny_tokenizer
 
 NAMES = ("data", "data mining", "体育")
 CHATS = {"plain": None, "chatml": CHATML, "gemma": GEMMA_LIKE}
@@ -166,6 +167,17 @@ def test_any_text_comes_back_whole_and_without_special_tokens(text: str) -> None
 
 
 GIVEN = made(PromptOptions(template="chat"))
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+def test_no_tokenizer_finds_a_special_token_in_a_text(kind: str) -> None:
+    """The vocabulary of a SentencePiece model holds them as pieces too, and would find them there."""
+    tokenizer = tiny_tokenizer(kind)
+    tokens = PromptTokens(tokenizer)
+    special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    for typed in tokens.specials:
+        assert special.isdisjoint(set(tokens.of_texts([f"a {typed} b {typed}"])[0]) - {tokens.unknown}), typed
+        assert tokens.of_template(typed)[-1] in special
 
 
 def test_special_tokens_in_names_and_descriptions_stay_text() -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from mlclf.encoding import for_data
 from mlclf.prompts.rendering import Piece
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ class PromptTokens:
         for token in content["added_tokens"]:
             token["special"] = token["special"] or _is_marker(token["content"])
         self.specials = [token["content"] for token in content["added_tokens"] if token["special"]]
-        self._text = _Tokenizer.from_str(json.dumps(content))
-        self._text.encode_special_tokens = True
+        self._text = for_data(_Tokenizer.from_str(json.dumps(content)))
 
     def looks_special(self, text: str) -> bool:
         """Say whether a text contains what is a special token in a template."""
