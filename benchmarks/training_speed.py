@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--score-rows", type=int, default=2000, help="rows of dev and of test to measure F1 on")
     parser.add_argument("--keep", type=Path, help="folder of finished runs; those found there are not repeated")
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS))
+    parser.add_argument("--title", help="of the table and its files; for runs of some contenders")
     parser.add_argument("--quality", action="store_true", help="show F1 alone: for runs beside other work")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--job", type=json.loads, default=None, help=argparse.SUPPRESS)
@@ -71,7 +72,7 @@ def report(options: argparse.Namespace, results: dict[str, list[dict[str, Any]]]
     columns = {"contender": list(results)}
     for figure, name in (("micro_f1", "micro-F1"), ("macro_f1", "macro-F1")):
         columns[name] = [spread([run[figure] for run in runs]) for runs in results.values()]
-    title = "Training quality" if options.quality else "Training speed"
+    title = options.title or ("Training quality" if options.quality else "Training speed")
     if not options.quality:
         columns |= costs(results)
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
