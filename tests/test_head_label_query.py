@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from multitask_kit import make
-from torch import Tensor
+from torch import Tensor, nn
 from toy import toy_classifier, toy_rows
 
 import mlclf.backbones.visibility as visibility
@@ -100,6 +100,7 @@ def bound(backbone: Backbone, names: tuple[str, ...] = NAMES, **options: Any) ->
     torch.manual_seed(0)
     head = LabelQueryHead(LabelQueryOptions(**options))
     head.bind(backbone, statistics(names))
+    nn.init.normal_(head.scorer.own, std=0.02)
     return head.eval().double()
 
 
@@ -113,8 +114,9 @@ def one_at_a_time(backbone: Backbone, head: LabelQueryHead, batch: Batch) -> Ten
     for label, name in enumerate(NAMES):
         alone = bound(backbone, (name,), **head.options.get_params())
         with torch.no_grad():
-            alone.scorer.weight.copy_(head.scorer.weight)
-            alone.bias.copy_(head.bias[label : label + 1])
+            alone.scorer.shared.copy_(head.scorer.shared)
+            alone.scorer.own.copy_(head.scorer.own[label : label + 1])
+            alone.scorer.bias.copy_(head.scorer.bias[label : label + 1])
         columns.append(alone.features_to_logits(alone.features(backbone, batch)))
     return torch.cat(columns, dim=1)
 
@@ -293,7 +295,7 @@ def test_every_loss_trains_it(load: Load, loss: str) -> None:
     losses = head.losses(backbone, replace(batch_of(backbone), targets=targets))
     losses.sum().backward()
     assert losses.shape == (len(TEXTS),)
-    assert head.scorer.weight.grad is not None
+    assert head.scorer.shared.grad is not None
 
 
 @pytest.fixture(scope="module")

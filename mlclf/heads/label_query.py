@@ -10,12 +10,13 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlclf.exceptions import BundleDamagedError, UnknownLabelError
 from mlclf.heads.bce import first_bias, without_autocast
 from mlclf.heads.label_branches import LabelBranches, branch_ids
 from mlclf.heads.label_query_reading import Readout, packing_fails, read_batched, read_packed
+from mlclf.heads.state_scorer import StateScorer
 from mlclf.heads.word_logits import CONTENT_FREE
 from mlclf.heads.yes_no import YesNoScorer, with_mask
 from mlclf.interfaces.backbone import Backbone, BackboneOutput
@@ -27,7 +28,6 @@ from mlclf.options import Options
 
 logger = logging.getLogger(__name__)
 
-_OUTPUT_STD = 0.02
 # Room for names is left in steps, so that labels which are added later rarely change how much of a text is read.
 _ROOM = 16
 _PLACE = "{label}"
@@ -102,8 +102,8 @@ class LabelQueryHead(LogitsHead):
     (layers of linear attention, DeBERTa), each label is read behind the text in a row of its own, and the reason is
     logged. In an encoder that is told so, the text then sees the label too.
 
-    A linear layer that all labels share scores the state, or the model's own yes against its own no (``yes_no``), and
-    each label has a bias.
+    What scores a label's state are weights that all labels share, weights of the label's own, which start at zero
+    (``state_scorer``), or the model's own yes against its own no (``yes_no``), and a bias.
 
     Parameters
     ----------
@@ -113,10 +113,8 @@ class LabelQueryHead(LogitsHead):
     ----------
     branches : LabelBranches
         Token ids of the labels; set by ``bind``.
-    scorer : nn.Linear
-        From a state to a logit; set by ``bind``.
-    bias : nn.Parameter
-        Of each label; set by ``bind``.
+    scorer : StateScorer
+        From a state to a logit; set by ``bind`` where the scorer is linear.
     packed : Tensor of bool, shape ()
         Whether labels are read together; set by ``bind``, and saved.
 
@@ -149,8 +147,7 @@ class LabelQueryHead(LogitsHead):
     )
     options: LabelQueryOptions
     branches: LabelBranches
-    scorer: nn.Linear
-    bias: nn.Parameter
+    scorer: StateScorer
     packed: Tensor
 
     def __init__(self, options: LabelQueryOptions) -> None:
@@ -198,10 +195,7 @@ class LabelQueryHead(LogitsHead):
         backbone.reserve(-(-self.branches.longest // _ROOM) * _ROOM)
         bias = first_bias(labels) if options.prior_bias else torch.zeros(labels.n_labels)
         if options.scorer == "linear":
-            self.dropout = nn.Dropout(options.dropout)
-            self.scorer = nn.Linear(backbone.hidden_size, 1, bias=False)
-            nn.init.normal_(self.scorer.weight, std=_OUTPUT_STD)
-            self.bias = nn.Parameter(bias)
+            self.scorer = StateScorer(backbone.hidden_size, bias, options.dropout)
         else:
             self.yes_no = YesNoScorer(backbone, options.yes, options.no, bias)
         reason = packing_fails(backbone, self.branches, self._readout)
@@ -230,8 +224,7 @@ class LabelQueryHead(LogitsHead):
             if grown.yes_no is not None and self.yes_no is not None:
                 grown.yes_no.take_over(self.yes_no, kept, before.n_labels)
             else:
-                grown.scorer.weight.copy_(self.scorer.weight)
-                grown.bias[kept] = self.bias.to(grown.bias.device)[kept[: before.n_labels]]
+                grown.scorer.take_over(self.scorer, kept, before.n_labels)
         grown._take_way(self._packs)
         return grown
 
@@ -266,8 +259,7 @@ class LabelQueryHead(LogitsHead):
             if self.yes_no is not None:
                 answers: Tensor = self.yes_no(output.tokens, output.vocabulary)
                 return answers
-            states = self.dropout(output.tokens.to(self.scorer.weight.dtype))
-            logits: Tensor = self.scorer(states)[:, :, 0] + self.bias
+            logits: Tensor = self.scorer(output.tokens)
             return logits
 
     @torch.no_grad()
