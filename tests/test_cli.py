@@ -35,9 +35,9 @@ class FakeClassifier:
     def predict_proba(self, X: list[str]) -> Any:
         return np.array([[0.9 if name in text else 0.1 for name in NAMES] for text in X], dtype=np.float32)
 
-    def predict_labels(self, X: list[str], thresholds: Any = None) -> list[tuple[str, ...]]:
+    def predict_labels(self, X: list[str], top_k: int | None = None, thresholds: Any = None) -> list[tuple[str, ...]]:
         self.used_thresholds = thresholds
-        return [tuple(name for name in NAMES if name in text) for text in X]
+        return [tuple(name for name in NAMES if name in text)[:top_k] for text in X]
 
     def predict_topk(self, X: list[str], k: int) -> Any:
         p = self.predict_proba(X)
@@ -140,6 +140,14 @@ def test_predict_gives_the_most_probable_labels(fake: type[FakeClassifier]) -> N
     assert len(lines_of(run("predict", "model", "-", "--format", "topk", stdin="anger").stdout)[0]["top"]) == 3
 
 
+def test_top_k_is_a_limit_for_labels_and_of_no_use_for_probabilities(fake: type[FakeClassifier]) -> None:
+    limited = run("predict", "model", "-", "--top-k", "1", "--no-text", stdin="joy and fear").stdout
+    assert lines_of(limited) == [{"labels": ["joy"]}]
+    refused = run("predict", "model", "-", "--top-k", "1", "--format", "proba", stdin="joy", status=2)
+    assert "--top-k 1 has no effect with --format proba" in refused.stderr
+    assert len(fake.made) == 1
+
+
 def test_predict_passes_thresholds_on(fake: type[FakeClassifier]) -> None:
     run("predict", "model", "-", "--thresholds", "0.9", stdin="anger")
     assert fake.made[-1].used_thresholds == 0.9
@@ -160,7 +168,7 @@ def test_predict_reads_files_without_labels_and_writes_files(
 
 
 def test_predict_works_through_many_texts_in_order(fake: type[FakeClassifier], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlclf.cli.predict._CHUNK", 2)
+    monkeypatch.setattr("mlclf.cli.predicting._CHUNK", 2)
     result = run("predict", "model", "-", stdin="".join(f"{number}\n" for number in range(7)))
     assert [row["text"] for row in lines_of(result.stdout)] == list("0123456")
 
@@ -181,7 +189,7 @@ def test_version() -> None:
 
 def test_help_names_all_commands() -> None:
     output = run("--help").stdout
-    assert all(command in output for command in ("train", "evaluate", "predict", "plugins"))
+    assert all(command in output for command in ("train", "evaluate", "predict", "zero-shot", "plugins"))
 
 
 def test_no_arguments_show_help() -> None:

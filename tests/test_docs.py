@@ -90,7 +90,9 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-LINES = [line.partition(" #")[0].strip() for b in BLOCKS if b.language == "bash" for line in b.code.splitlines()]
+# A command may go on behind a backslash.
+SHELL = [block.code.replace("\\\n", " ") for block in BLOCKS if block.language == "bash"]
+LINES = [line.partition(" #")[0].strip() for code in SHELL for line in code.splitlines()]
 COMMANDS = sorted({line for line in LINES if re.match(r"(echo .*\| )?mlclf ", line)})
 
 

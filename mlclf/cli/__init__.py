@@ -1,1 +1,1 @@
-"""The command line: ``mlclf train | evaluate | predict | plugins``. It translates; the Python API does the work."""
+"""The command line: ``mlclf train | evaluate | predict | ...``. It translates; the Python API does the work."""

@@ -16,6 +16,7 @@ from mlclf.cli.predict import predict
 from mlclf.cli.strategies import strategies
 from mlclf.cli.train import train
 from mlclf.cli.update import update
+from mlclf.cli.zero_shot import zero_shot
 from mlclf.exceptions import MlclfError, TrainingInterrupted
 
 _BAD_INPUT = 2
@@ -61,6 +62,7 @@ app.command()(train)
 app.command()(update)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(zero_shot)
 app.command()(export)
 app.command()(merge)
 app.command()(strategies)

@@ -11,11 +11,10 @@ import typer
 
 from mlclf.bundle.manifest import check_target
 from mlclf.cli.build import make_classifier
-from mlclf.cli.config import DataConfig, TrainConfig, assignment, check_replay, make_config, read_config
-from mlclf.cli.merging import merged
+from mlclf.cli.config import TrainConfig, check_replay
+from mlclf.cli.given import configured, one_or_more, read_rows, without_none
 from mlclf.cli.options import Device, IndicatorColumns, Json, LabelColumn, LabelSeparator, TextColumn
 from mlclf.cli.output import messages_to_stderr, results_only, write_json
-from mlclf.datasets import Dataset, load
 from mlclf.exceptions import OptionsError
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def train(
     folder.
     """
     given = {
-        "data": _without_none(
+        "data": without_none(
             train=data,
             validation=validation_data,
             text_column=text_column,
@@ -62,11 +61,11 @@ def train(
             label_separator=label_separator,
             indicator_columns=indicator_columns or None,
         ),
-        "training": _without_none(checkpoint_dir=checkpoint_dir, resume_from=resume_from),
-        **_without_none(out=out, backbone=backbone, strategy=_one_or_more(strategy), head=head, device=device),
+        "training": without_none(checkpoint_dir=checkpoint_dir, resume_from=resume_from),
+        **without_none(out=out, backbone=backbone, strategy=one_or_more(strategy), head=head, device=device),
     }
     with results_only() as results, messages_to_stderr(logging.ERROR if quiet else logging.INFO):
-        summary = run(_configuration(config, settings or [], given), verbose=0 if quiet else 1)
+        summary = run(configured(config, settings or [], given), verbose=0 if quiet else 1)
         if as_json:
             write_json(summary, results)
         else:
@@ -94,8 +93,8 @@ def run(config: TrainConfig, verbose: int) -> dict[str, Any]:
     out, source = _paths(config)
     if "replay" in config.model_fields_set:
         check_replay(config.include_replay, config.replay)
-    rows = _read(source, config.data)
-    validation = None if config.data.validation is None else _read(config.data.validation, config.data)
+    rows = read_rows(source, config.data)
+    validation = None if config.data.validation is None else read_rows(config.data.validation, config.data)
     classes = None if config.data.indicator_columns is None else rows.classes
     classifier = make_classifier(config, classes=classes, verbose=verbose)
     started = time.perf_counter()
@@ -120,24 +119,6 @@ def summary_of(classifier: MultiLabelClassifier, out: Path, n_samples: int, seco
     }
 
 
-def _configuration(file: Path | None, settings: list[str], given: dict[str, Any]) -> TrainConfig:
-    """Put ``--set`` over the other options over the file."""
-    values = merged({} if file is None else read_config(file), {key: value for key, value in given.items() if value})
-    for setting in settings:
-        values = merged(values, assignment(setting))
-    return make_config(values)
-
-
-def _one_or_more(names: list[str] | None) -> list[str] | str | None:
-    """Return a name that was given once as that name."""
-    return names[0] if names and len(names) == 1 else names or None
-
-
-def _without_none(**values: Any) -> dict[str, Any]:
-    """Return the values that were given, paths as str."""
-    return {name: str(v) if isinstance(v, Path) else v for name, v in values.items() if v is not None}
-
-
 def _paths(config: TrainConfig) -> tuple[Path, str]:
     """Return where the model goes and where the rows come from, before either costs time."""
     if config.data.train is None:
@@ -151,16 +132,6 @@ def _paths(config: TrainConfig) -> tuple[Path, str]:
     out = Path(config.out)
     check_target(out)
     return out, config.data.train
-
-
-def _read(path: str, data: DataConfig) -> Dataset:
-    return load(
-        path,
-        text_column=data.text_column,
-        label_column=data.label_column,
-        indicator_columns=data.indicator_columns,
-        label_separator=data.label_separator,
-    )
 
 
 def in_words(summary: dict[str, Any]) -> str:
