@@ -79,6 +79,7 @@ class SoftF1Options(LossOptions):
 
 class SoftF1(MultiLabelLoss):
     Options = SoftF1Options
+    weighs_labels = False
 
     def rows(self, logits, targets, known):
         p = logits.sigmoid() if known is None else logits.sigmoid().masked_fill(~known, 0.0)

@@ -182,12 +182,16 @@ def test_check_as_json_and_a_snapshot_of_options(tmp_path):
     assert found["passed"]
     assert {result["status"] for result in found["results"]} == {"passed"}
     saved = json.loads(path.read_text())
-    saved["bce"]["schema"]["properties"]["no_more"] = {"type": "integer"}
+    assert {"head bce", "loss bce"} <= saved.keys()
+    saved["head bce"]["schema"]["properties"]["no_more"] = {"type": "integer"}
     path.write_text(json.dumps(saved))
     done = run(manager, "check", "mlclf", "--only", "check_options_schema[bce]", "--schemas", str(path))
     assert done.exit_code == 1
     assert "option 'no_more' is gone" in done.stdout
     assert "set version=2 in ComponentSpec 'bce'" in done.stdout
+    path.write_text(json.dumps({"bce": saved["head bce"]}))
+    done = run(manager, "check", "mlclf", "--only", "check_options_schema[bce]", "--schemas", str(path))
+    assert "is no snapshot of options" in done.stdout
 
 
 @pytest.mark.parametrize(

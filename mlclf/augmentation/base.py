@@ -121,7 +121,8 @@ class Augmentation(ABC):  # each of the two methods may be left as it is, and on
         Returns
         -------
         texts : sequence of str, length n_samples
-            In the order given.
+            In the order given; a list of its own where anything changes. A text that says something is never left
+            empty, because its labels would stay.
         targets : Targets
             Of the same length.
         """

@@ -36,6 +36,9 @@ class Calibrator(ABC):
     n_labels : int
         Labels that it was fitted for; set by whoever calls ``fit`` or ``load_state``. Labels that are added to the
         model later have no calibration until it is fitted again.
+    monotone : bool
+        Whether a higher probability of a label never becomes a lower one, so that rankings of texts stay as they are.
+        Declared by the class; one that bins probabilities, say, sets it to False.
 
     Examples
     --------
@@ -69,6 +72,7 @@ class Calibrator(ABC):
     """
 
     Options: ClassVar[type[NamedOptions]]
+    monotone: ClassVar[bool] = True
 
     def __init__(self, options: NamedOptions) -> None:
         self.options = options

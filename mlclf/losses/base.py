@@ -39,6 +39,12 @@ class MultiLabelLoss(nn.Module, ABC, Generic[OptionsType]):
     label_weights : Tensor of float32, shape (n_labels,), or None
         How often a cell counts where the label applies; once for every label where None.
 
+    Attributes
+    ----------
+    weighs_labels : bool
+        Whether ``label_weights`` change the loss. Where False, :func:`make_loss` refuses weights instead of dropping
+        them.
+
     Examples
     --------
     A whole loss that looks at a sample's labels together, one minus their soft F1:
@@ -49,6 +55,7 @@ class MultiLabelLoss(nn.Module, ABC, Generic[OptionsType]):
     ...     component = "local:soft-f1"
     >>> class SoftF1(MultiLabelLoss[SoftF1Options]):
     ...     Options = SoftF1Options
+    ...     weighs_labels = False
     ...     def rows(self, logits, targets, known):
     ...         p = logits.sigmoid()
     ...         if known is not None:
@@ -59,6 +66,7 @@ class MultiLabelLoss(nn.Module, ABC, Generic[OptionsType]):
     """
 
     Options: ClassVar[type[LossOptions]]
+    weighs_labels: ClassVar[bool] = True
     label_weights: Tensor | None
 
     def __init__(self, options: OptionsType | None = None, label_weights: Tensor | None = None) -> None:
@@ -105,10 +113,11 @@ class MultiLabelLoss(nn.Module, ABC, Generic[OptionsType]):
         _check_shape("targets", targets, logits)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         targets = targets.to(logits.dtype)
-        if known is not None:
-            _check_shape("known", known, logits)
-            targets = targets.masked_fill(~known, 0.0)
-        return self.rows(logits, targets, known)
+        if known is None:
+            return self.rows(logits, targets, None)
+        _check_shape("known", known, logits)
+        losses = self.rows(logits, targets.masked_fill(~known, 0.0), known)
+        return losses.masked_fill(~known.any(dim=1), 0.0)
 
     @abstractmethod
     def rows(self, logits: Tensor, targets: Tensor, known: Tensor | None) -> Tensor:

@@ -82,7 +82,7 @@ def make_loss(
     Raises
     ------
     OptionsError
-        If there is no such loss, or a parameter breaks its rule.
+        If there is no such loss, or a parameter breaks its rule, or weights are given to a loss that takes none.
     PluginError
         If it is a plugin's, and the plugin is not installed or cannot be used.
     UnknownLabelError
@@ -99,4 +99,10 @@ def make_loss(
     """
     options = as_loss_options(loss)
     weights = named_weights(label_weights, statistics.names) if label_weights else None
-    return resolve("loss", options)[1].from_statistics(options, statistics, weights)
+    component: type[MultiLabelLoss[Any]] = resolve("loss", options)[1]
+    if weights is not None and not component.weighs_labels:
+        raise OptionsError(
+            f"Loss {options.component!r} takes no weights of labels (weighs_labels=False), got label_weights="
+            f"{dict(label_weights or {})!r}. Leave label_weights out, or choose another loss."
+        )
+    return component.from_statistics(options, statistics, weights)

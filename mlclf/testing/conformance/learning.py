@@ -108,7 +108,7 @@ def check_difficult_rows(bench: Workbench) -> None:
 def check_fit_is_repeatable(bench: Workbench) -> None:
     """Two fits with one random_state give the same probabilities, and leave the global random states alone."""
     case, texts = bench.cases[0], tiny_texts(6, seed=3)
-    with _random_states() as unchanged:
+    with random_states() as unchanged:
         again = bench.fit(case)
         if changed := unchanged():
             raise ConformanceError(
@@ -134,7 +134,7 @@ def _train_step(made: Assembled) -> None:
 
 
 @contextmanager
-def _random_states() -> Iterator[Callable[[], str]]:
+def random_states() -> Iterator[Callable[[], str]]:
     """Put the global random states at a place where no fit leaves them, and back afterwards.
 
     Yields

@@ -11,11 +11,22 @@ from pydantic import ValidationError
 
 from mlclf.classifier import MultiLabelClassifier
 from mlclf.exceptions import ConformanceError, OptionsError
+from mlclf.interfaces.backbone import Family
+from mlclf.plugins import Kind
+from mlclf.plugins.spec import PART_KINDS
 from mlclf.testing.conformance.results import NotApplicable
-from mlclf.testing.conformance.schemas import read_snapshot, schema_of, unreadable
+from mlclf.testing.conformance.schemas import entry_of, read_snapshot, schema_of, unreadable
 from mlclf.testing.conformance.workbench import Workbench
 
 _LONGEST_SUMMARY = 100
+
+# Parameters of the estimator that hold options of a component; losses and augmentations stand in other options.
+_PARAMETERS: dict[Kind, str] = {
+    "backbone": "backbone",
+    "strategy": "strategy",
+    "head": "head",
+    "calibrator": "calibration",
+}
 
 
 def check_declaration(bench: Workbench) -> None:
@@ -26,20 +37,26 @@ def check_declaration(bench: Workbench) -> None:
             f"summary={spec.summary!r} of ComponentSpec {spec.name!r} must be one line of 1 to {_LONGEST_SUMMARY} "
             "characters: `mlclf plugins show` prints it."
         )
-    if bench.kind == "backbone":
-        families, exportable = {component.family}, component.exportable
-    else:
-        families, exportable = set(bench.capabilities.families), bench.capabilities.export
+    families, exportable = _declared(bench)
     if not set(spec.families) <= families:
         raise ConformanceError(
             f"ComponentSpec {spec.name!r} says families={spec.families}, {component.__name__} declares "
             f"{sorted(families)}. Make them agree."
         )
-    if spec.exportable not in (None, exportable):
+    if exportable is not None and spec.exportable not in (None, exportable):
         raise ConformanceError(
             f"ComponentSpec {spec.name!r} says exportable={spec.exportable}, {component.__name__} declares "
             f"{exportable}. Make them agree."
         )
+
+
+def _declared(bench: Workbench) -> tuple[set[Family], bool | None]:
+    """Return the families that a class goes with, and whether it can be exported; None where it does not say so."""
+    if bench.kind not in PART_KINDS:
+        return set(), None
+    if bench.kind == "backbone":
+        return {bench.component.family}, bench.component.exportable
+    return set(bench.capabilities.families), bench.capabilities.export
 
 
 def check_options_have_defaults(bench: Workbench) -> None:
@@ -116,7 +133,7 @@ def check_options_work_in_scikit_learn(bench: Workbench) -> None:
     """Options follow scikit-learn's protocol: get_params, clone, and set_params on the estimator."""
     from sklearn.base import clone
 
-    options, kind = bench.options, bench.kind
+    options = bench.options
     names = list(type(options).model_fields)
     if list(options.get_params()) != names:
         raise ConformanceError(
@@ -124,15 +141,18 @@ def check_options_work_in_scikit_learn(bench: Workbench) -> None:
         )
     if clone(options) is not options:
         raise ConformanceError("sklearn.base.clone must give back the options themselves. Do not override it.")
-    components: dict[str, Any] = {kind: options}
+    parameter = _PARAMETERS.get(bench.kind)
+    if parameter is None:
+        return
+    components: dict[str, Any] = {parameter: options}
     clf = MultiLabelClassifier(**components)
-    missing = [name for name in names if f"{kind}__{name}" not in clf.get_params()]
+    missing = [name for name in names if f"{parameter}__{name}" not in clf.get_params()]
     if missing:
         raise ConformanceError(f"The estimator's get_params() lacks {missing}.")
     for name in names:
-        clf.set_params(**{f"{kind}__{name}": getattr(options, name)})
-    if getattr(clf, kind) != options:
-        raise ConformanceError(f"set_params with the values of {options!r} made {getattr(clf, kind)!r} of them.")
+        clf.set_params(**{f"{parameter}__{name}": getattr(options, name)})
+    if (now := getattr(clf, parameter)) != options:
+        raise ConformanceError(f"set_params with the values of {options!r} made {now!r} of them.")
 
 
 def check_options_schema(bench: Workbench) -> str:
@@ -143,7 +163,7 @@ def check_options_schema(bench: Workbench) -> str:
             "no snapshot of the last release's options was given: mlclf plugins check ID --write-schemas FILE writes "
             "one, schemas=FILE compares with it"
         )
-    saved = read_snapshot(path).get(bench.name)
+    saved = read_snapshot(path).get(entry_of(bench.kind, bench.name))
     if saved is None:
         raise NotApplicable(f"{path.name} does not name it: it is new since that release")
     version, schema = saved["version"], saved["schema"]

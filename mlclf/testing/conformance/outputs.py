@@ -129,7 +129,7 @@ def check_device(bench: Workbench) -> str:
     package = bench.component.__module__.partition(".")[0]
     for made in bench.assembled():
         moved = copy.deepcopy(made.network).to("meta")
-        if left := sorted(_left_behind(moved, package)):
+        if left := sorted(left_behind(moved, package)):
             raise ConformanceError(
                 f"{', '.join(left)} of {made.title} stays where it is when the network moves to another device. "
                 "Make it an nn.Parameter, or register_buffer it; a list of modules is an nn.ModuleList."
@@ -170,7 +170,7 @@ def _distance(left: Tensor, right: Tensor) -> float:
     return float((left - right).abs().nan_to_num(nan=torch.inf).max())
 
 
-def _left_behind(network: nn.Module, package: str) -> set[str]:
+def left_behind(network: nn.Module, package: str) -> set[str]:
     """Return the tensors that are no parameter or buffer, in modules whose class stands in a package."""
     found = set()
     for path, module in network.named_modules():

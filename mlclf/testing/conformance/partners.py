@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 from mlclf.assembly import Parts, resolve_parts
 from mlclf.exceptions import BackboneLoadError, IncompatibleComponentsError, OptionsError
+from mlclf.heads.bce import BceOptions
 from mlclf.interfaces.backbone import Family
+from mlclf.losses import LossOptions
 from mlclf.options import Options
 from mlclf.plugins import Kind, resolve
 from mlclf.plugins.builtins import BUILTINS
+from mlclf.plugins.spec import PART_KINDS
 from mlclf.testing.conformance.session import ComponentOptions, Session
+from mlclf.testing.tiny_backbone import TinyOptions
 
 # Tried first, because they go with nearly everything.
 _STRATEGIES = ("full", "head-only", "lora")
@@ -70,13 +76,16 @@ def candidates(session: Session, kind: Kind, options: ComponentOptions, names: t
     Parameters
     ----------
     session : Session
-    kind : {"backbone", "strategy", "head"}
-        What the component is.
+    kind : str
+        What the component is. A loss, calibrator or augmentation is chosen in options and meets one set of partners.
     options : Options or callable
         Its options.
     names : tuple of str
         Label names to make them for.
     """
+    if kind not in PART_KINDS:
+        yield _around(kind, options)
+        return
     backbones = [options] if kind == "backbone" else session.backbones()
     strategies = [options] if kind == "strategy" else _defaults("strategy", _STRATEGIES)
     heads = [options] if kind == "head" else _defaults("head", _HEADS)
@@ -85,6 +94,18 @@ def candidates(session: Session, kind: Kind, options: ComponentOptions, names: t
         for strategy in strategies:
             for head in heads:
                 yield Case(backbone, strategy, head, family)
+
+
+def _around(kind: Kind, options: ComponentOptions) -> Case:
+    """Return the fastest components that a loss, calibrator or augmentation can be chosen with."""
+    head: ComponentOptions = BceOptions()
+    if kind == "loss":
+        head = partial(_with_loss, options)
+    return Case(TinyOptions(), _defaults("strategy", _STRATEGIES)[0], head, "other")
+
+
+def _with_loss(loss: ComponentOptions, names: tuple[str, ...]) -> BceOptions:
+    return BceOptions(loss=cast(LossOptions, given(loss, names)))
 
 
 def _defaults(kind: Kind, first: Iterable[str]) -> list[Options]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlclf.exceptions import OptionsError
 from mlclf.options import Options
-from mlclf.plugins import Kind, PluginManager, component_classes
+from mlclf.plugins import KINDS, Kind, PluginManager, component_classes
 
 Schema = dict[str, Any]
 
@@ -43,8 +43,19 @@ def write_snapshot(path: Path, components: Iterable[tuple[Kind, str]], manager: 
     found = {}
     for kind, name in components:
         spec, _, options = component_classes(kind, name, manager=manager)
-        found[name] = {"version": spec.version, "schema": schema_of(options)}
+        found[entry_of(kind, name)] = {"version": spec.version, "schema": schema_of(options)}
     path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def entry_of(kind: Kind, name: str) -> str:
+    """Return the name of a component's entry: a head and a loss may both be called ``bce``.
+
+    Examples
+    --------
+    >>> entry_of("loss", "bce")
+    'loss bce'
+    """
+    return f"{kind} {name}"
 
 
 def read_snapshot(path: Path) -> dict[str, dict[str, Any]]:
@@ -57,7 +68,8 @@ def read_snapshot(path: Path) -> dict[str, dict[str, Any]]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if all(isinstance(entry["version"], int) and isinstance(entry["schema"], dict) for entry in found.values()):
+        entries = [(key.partition(" ")[0], entry["version"], entry["schema"]) for key, entry in found.items()]
+        if all(kind in KINDS and isinstance(v, int) and isinstance(schema, dict) for kind, v, schema in entries):
             return dict(found)
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise OptionsError(f"schemas={str(path)!r} cannot be read as a snapshot: {error!r}") from error

@@ -22,7 +22,7 @@ from mlclf.exceptions import ConformanceError
 from mlclf.interfaces import Backbone, Batch, LabelStatistics, Strategy
 from mlclf.interfaces.backbone import Family
 from mlclf.network import MultiLabelNetwork
-from mlclf.options import Options, TrainingOptions
+from mlclf.options import AugmentationOptions, Options, TrainingOptions
 from mlclf.plugins import Kind, component_classes
 from mlclf.testing.conformance.partners import REFUSALS, Case, candidates, given
 from mlclf.testing.conformance.samples import TEXTS, label_names, targets_for
@@ -79,7 +79,7 @@ class Workbench:
     ----------
     session : Session
         What is shared with other components.
-    kind : {"backbone", "strategy", "head"}
+    kind : {"backbone", "strategy", "head", "loss", "calibrator", "augmentation"}
         What the component is.
     name : str
         Its registered name.
@@ -111,7 +111,10 @@ class Workbench:
 
     @cached_property
     def choice(self) -> ComponentOptions:
-        """The options that it is checked with: those given, those of a tiny model, or the default ones."""
+        """The options that it is checked with: those given, those of a tiny model, or the default ones.
+
+        The built-in augmentation, which does nothing by default, does a little of everything.
+        """
         if self.name in self.session.options:
             return self.session.options[self.name]
         models = self.session.models
@@ -119,6 +122,8 @@ class Workbench:
             return self.options_class(model=str(models.encoder))
         if _reads_any(self.component, LlmBackbone) and issubclass(self.options_class, LlmOptions):
             return self.options_class(model=str(models.decoder))
+        if self.options_class is AugmentationOptions:
+            return AugmentationOptions(replacement=0.2, swap=0.2, deletion=0.2, masking=0.15, mixing=0.2)
         return self.options_class()
 
     @property
@@ -206,8 +211,12 @@ class Workbench:
     def classifier(self, case: Case, **changes: Any) -> MultiLabelClassifier:
         """Return a small, silent, seeded classifier that is not fitted."""
         names = ("animals", "food", "weather", "travel")
+        training = changes.pop("training", TrainingOptions(epochs=4, batch_size=8, precision="fp32"))
+        if self.kind == "augmentation":
+            training = training.replace(augmentation=given(self.choice, names))
         settings: dict[str, Any] = {
-            "training": TrainingOptions(epochs=4, batch_size=8, precision="fp32"),
+            "training": training,
+            "calibration": given(self.choice, names) if self.kind == "calibrator" else None,
             "classes": names,
             "device": "cpu",
             "random_state": 0,
