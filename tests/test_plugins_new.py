@@ -15,25 +15,24 @@ from typer.testing import CliRunner
 import mlclf
 from mlclf.cli.app import app
 from mlclf.exceptions import PluginError
-from mlclf.plugins import new_plugin
-from mlclf.plugins.scaffold import TEMPLATE_KINDS, TemplateKind
+from mlclf.plugins import KINDS, Kind, new_plugin, use_manager
 from mlclf.testing import plugin_checks, plugin_env, project_manager, run_checks
 
 
-def generated(kind: TemplateKind, folder: Path, plugin_id: str = "acme") -> Path:
+def generated(kind: Kind, folder: Path, plugin_id: str = "acme") -> Path:
     return new_plugin(plugin_id, kind, folder / f"mlclf-{plugin_id}")
 
 
-@pytest.mark.parametrize("kind", TEMPLATE_KINDS)
-def test_a_new_plugin_keeps_the_rules(kind: TemplateKind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_plugin_keeps_the_rules(kind: Kind, tmp_path: Path) -> None:
     with plugin_env(generated(kind, tmp_path)) as env:
         checks = plugin_checks("acme", manager=project_manager(env.folder))
         quick = [check for check in checks if check.name != "check_onnx_parity"]
         run_checks(quick, subject=f"new {kind}").raise_for_failures()
 
 
-@pytest.mark.parametrize("kind", TEMPLATE_KINDS)
-def test_a_new_plugin_is_made_of_these_files(kind: TemplateKind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_plugin_is_made_of_these_files(kind: Kind, tmp_path: Path) -> None:
     folder = generated(kind, tmp_path)
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
         ".github/workflows/test.yml",
@@ -50,13 +49,22 @@ def test_a_new_plugin_is_made_of_these_files(kind: TemplateKind, tmp_path: Path)
     assert any(step.get("run") == "pytest" for step in steps)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_readme_shows_how_the_component_is_chosen(kind: Kind, tmp_path: Path) -> None:
+    folder = generated(kind, tmp_path)
+    block = (folder / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    assert f'"acme:{kind}"' in block
+    with plugin_env(folder), use_manager(project_manager(folder)):
+        exec(compile(block, "README.md", "exec"), {})
+
+
 @pytest.mark.parametrize("plugin_id", ["acmetool", "my-plugin", "a_b2", "mlclf-acme"])
-@pytest.mark.parametrize("kind", TEMPLATE_KINDS)
-def test_every_id_gives_modules_that_compile(plugin_id: str, kind: TemplateKind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_id_gives_modules_that_compile(plugin_id: str, kind: Kind, tmp_path: Path) -> None:
     folder = generated(kind, tmp_path, plugin_id)
     texts = {path: path.read_text(encoding="utf-8") for path in folder.rglob("*") if path.is_file()}
     for path, text in texts.items():
-        assert "KIND" not in text
+        assert not any(word in text for word in ("KIND", "IMPORTS", "CHOICE"))
         if path.suffix == ".py":
             compile(text, str(path), "exec")
     manager = project_manager(folder)
@@ -124,10 +132,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", TEMPLATE_KINDS)
-def test_a_new_plugin_can_be_installed_and_passes_its_own_tests(
-    kind: TemplateKind, tmp_path: Path, python: Path
-) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_plugin_can_be_installed_and_passes_its_own_tests(kind: Kind, tmp_path: Path, python: Path) -> None:
     folder = generated(kind, tmp_path)
     command = [
         python,

@@ -20,7 +20,8 @@ from mlclf.plugins.builtins import BUILTINS
 from mlclf.plugins.doctor import Diagnosis, diagnose
 from mlclf.plugins.records import PluginRecord
 from mlclf.plugins.registry import get_manager
-from mlclf.plugins.scaffold import TemplateKind, new_plugin
+from mlclf.plugins.scaffold import new_plugin
+from mlclf.plugins.spec import Kind
 
 plugins_app = typer.Typer(no_args_is_help=True, help="List, show and examine plugins.")
 
@@ -127,7 +128,7 @@ def check_plugin(
 @plugins_app.command("new")
 def begin_plugin(
     plugin_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the new plugin; its package is mlclf-ID.")],
-    kind: Annotated[TemplateKind, typer.Option(help="What it offers.")],
+    kind: Annotated[Kind, typer.Option(help="What it offers.")],
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder to make; mlclf-ID without it.")] = None,
 ) -> None:
     """Write a new plugin: a distribution with a working component, its tests and a CI file."""

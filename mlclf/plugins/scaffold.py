@@ -7,31 +7,34 @@ from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Literal, get_args
 
 from packaging.version import Version
 
 from mlclf._version import __version__
 from mlclf.exceptions import PluginError
 from mlclf.plugins.builtins import FIRST_PARTY_PACKAGES
-from mlclf.plugins.spec import RESERVED_IDS, is_plugin_id
-
-TemplateKind = Literal["backbone", "strategy", "head"]
-TEMPLATE_KINDS: tuple[TemplateKind, ...] = get_args(TemplateKind)
+from mlclf.plugins.spec import KINDS, RESERVED_IDS, Kind, is_plugin_id
 
 # Files whose names would mean something to tools that meet them inside mlclf.
 _RENAMED = {"github-test.yml": ".github/workflows/test.yml", "gitignore.txt": ".gitignore"}
 _TEMPLATE_RANGE = ">=0.1,<1"
 
+# How a component of a kind is chosen, where the classifier has no parameter of the kind's name.
+_CHOICES: dict[Kind, tuple[str, str]] = {
+    "loss": ("BceOptions, MultiLabelClassifier", 'head=BceOptions(loss="{}")'),
+    "calibrator": ("MultiLabelClassifier", 'calibration="{}"'),
+    "augmentation": ("MultiLabelClassifier, TrainingOptions", 'training=TrainingOptions(augmentation="{}")'),
+}
 
-def new_plugin(plugin_id: str, kind: TemplateKind, folder: str | Path | None = None) -> Path:
+
+def new_plugin(plugin_id: str, kind: Kind, folder: str | Path | None = None) -> Path:
     """Write a distribution with one working component, its tests and a CI file.
 
     Parameters
     ----------
     plugin_id : str
         Id of the new plugin.
-    kind : {"backbone", "strategy", "head"}
+    kind : {"backbone", "strategy", "head", "loss", "calibrator", "augmentation"}
         What it offers.
     folder : path or None
         Folder to make; None is ``mlclf-<plugin_id>`` in the working directory.
@@ -55,8 +58,8 @@ def new_plugin(plugin_id: str, kind: TemplateKind, folder: str | Path | None = N
     ['__init__.py', 'head.py', 'plugin.py']
     """
     _check_id(plugin_id)
-    if kind not in TEMPLATE_KINDS:
-        raise PluginError(f"--kind is one of {', '.join(TEMPLATE_KINDS)}, got {kind!r}.")
+    if kind not in KINDS:
+        raise PluginError(f"--kind is one of {', '.join(KINDS)}, got {kind!r}.")
     target = Path(f"mlclf-{plugin_id}") if folder is None else Path(folder)
     if target.exists():
         raise PluginError(f"{str(target)!r} exists already. Name another folder: --out FOLDER.")
@@ -83,16 +86,20 @@ def _check_id(plugin_id: str) -> None:
         )
 
 
-def _words(plugin_id: str, kind: TemplateKind) -> dict[str, str]:
+def _words(plugin_id: str, kind: Kind) -> dict[str, str]:
     """Return what stands in the templates and what takes its place; a word that holds another one comes first."""
     version = Version(__version__)
     parts = plugin_id.replace("-", "_").split("_")
+    imports, choice = _CHOICES.get(kind, ("MultiLabelClassifier", f'{kind}="{{}}"'))
     return {
         _TEMPLATE_RANGE: f">={version.major}.{version.minor},<{version.major + 1}",
         "mlclf_acme": f"mlclf_{plugin_id.replace('-', '_')}",
         "Acme": "".join(part.capitalize() for part in parts),
         "acme": plugin_id,
+        "A KIND": f"{'An' if kind[0] in 'aeiou' else 'A'} {kind}",
         "KIND": kind,
+        "IMPORTS": imports,
+        "CHOICE": choice.format(f"{plugin_id}:{kind}"),
     }
 
 
@@ -101,7 +108,7 @@ def _replaced(text: str, words: dict[str, str]) -> str:
     return re.sub("|".join(map(re.escape, words)), lambda match: words[match[0]], text)
 
 
-def _templates(kind: TemplateKind) -> Iterator[tuple[str, str]]:
+def _templates(kind: Kind) -> Iterator[tuple[str, str]]:
     """Yield path and text of every file of a new plugin."""
     root = files("mlclf.plugins") / "templates"
     for part in ("common", kind):

@@ -1,0 +1,1 @@
+"""A calibrator for mlclf."""
