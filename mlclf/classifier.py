@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 
-from mlclf.assembly import check_training, resolve_parts
+from mlclf.assembly import resolve_parts
 from mlclf.bundle.card import CardFacts
 from mlclf.bundle.store import AllowedPlugins, load_model, save_model
 from mlclf.chaining.options import StrategyChoice
@@ -30,6 +30,7 @@ from mlclf.inputs import (
 )
 from mlclf.label_names import names_array
 from mlclf.labels import LabelSpace, YFormat, check_trainable, y_format
+from mlclf.matching import check_training
 from mlclf.model import Model
 from mlclf.options import Options, TrainingOptions
 from mlclf.predictions import PredictionMixin

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
 
-from mlclf.assembly import Component, Parts, check_learns, resolve_parts
+from mlclf.assembly import Component, resolve_parts
 from mlclf.chaining.options import StrategyChoice
 from mlclf.chaining.strategy import resolve_strategy
 from mlclf.exceptions import IncompatibleComponentsError, MlclfError
+from mlclf.matching import check_learns
 from mlclf.onnx.checks import check_parts as check_export
 from mlclf.options import Options
+from mlclf.parts import Parts
 from mlclf.plugins import component_names
 
 

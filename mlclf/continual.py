@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from mlclf.assembly import check_training
 from mlclf.exceptions import IncompatibleComponentsError, InvalidInputError
 from mlclf.fitting import FEWEST_VALIDATION_ROWS, Plan, decide, rows_to_keep, run_precision, train_model
 from mlclf.interfaces import LabelStatistics
 from mlclf.labels import Label, LabelSpace, check_trainable
+from mlclf.matching import check_training
 from mlclf.model import Model
 from mlclf.model_selection import stratified_split
 from mlclf.network import MultiLabelNetwork

@@ -8,6 +8,7 @@
     │   └── DataFileError                          a data file that cannot be read as texts and labels
     ├── OptionsError               (ValueError)    an option with a value outside its rule
     ├── IncompatibleComponentsError (ValueError)   backbone, strategy and head do not fit together
+    │   └── UnsuitableComponentError               one of them has to be replaced: no option of it would help
     ├── NotMergeableError          (ValueError)    a strategy that cannot give back plain weights
     ├── NotFittedError             (ValueError, AttributeError)  a fitted model is needed
     ├── MissingExtraError          (ImportError)   an optional dependency is absent
@@ -40,6 +41,7 @@ when the user interrupts it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 
 class MlclfError(Exception):
@@ -64,6 +66,25 @@ class OptionsError(MlclfError, ValueError):
 
 class IncompatibleComponentsError(MlclfError, ValueError):
     """Backbone, strategy and head do not fit together."""
+
+
+class UnsuitableComponentError(IncompatibleComponentsError):
+    """A strategy or head does not go with the other components, whatever its options.
+
+    ``fit`` adds to the message which others can take its place. So a strategy that raises it in ``check`` says why it
+    cannot be used, and names no other one.
+
+    Parameters
+    ----------
+    message : str
+        Component, rule and what was found.
+    kind : {"strategy", "head"}
+        What has to be replaced.
+    """
+
+    def __init__(self, message: str, kind: Literal["strategy", "head"] = "strategy") -> None:
+        super().__init__(message)
+        self.kind: Literal["strategy", "head"] = kind
 
 
 class NotMergeableError(MlclfError, ValueError):

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from mlclf.assembly import Parts, build_network
+from mlclf.assembly import build_network
 from mlclf.batching import EncodedDataset, shuffled_batches
 from mlclf.choosing import AutoChoice
 from mlclf.encoding import EncodedTexts
@@ -25,6 +25,7 @@ from mlclf.metrics import score
 from mlclf.model import Model
 from mlclf.model_selection import stratified_split
 from mlclf.options import NamedOptions, TrainingOptions
+from mlclf.parts import Parts
 from mlclf.plugins import resolve
 from mlclf.replay import ReplayBuffer, ReplayOptions
 from mlclf.rows import Rows

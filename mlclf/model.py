@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mlclf.assembly import Parts
 from mlclf.batching import EncodedDataset
 from mlclf.decisions import top_columns
 from mlclf.encoding import TextEncoder
@@ -19,6 +18,7 @@ from mlclf.interfaces import Calibrator, LabelStatistics, Strategy
 from mlclf.labels import LabelSpace, Targets, YFormat
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import TrainingOptions
+from mlclf.parts import Parts
 from mlclf.replay import ReplayBuffer
 from mlclf.thresholds import Thresholds
 from mlclf.training.history import History

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mlclf.assembly import Component, Parts, check_loaded, resolve_parts
+from mlclf.assembly import Component, resolve_parts
 from mlclf.chaining.options import StrategyChoice
 from mlclf.exceptions import MlclfError
 from mlclf.interfaces import Backbone, LoadRequest, Strategy
+from mlclf.matching import check_loaded
 from mlclf.options import Options
+from mlclf.parts import Parts
 from mlclf.plugins import component_specs, resolve
 from mlclf.strategies.auto import AutoOptions
 

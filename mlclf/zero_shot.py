@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from mlclf.assembly import Component, Parts, build_network, check_training, resolve_parts
+from mlclf.assembly import Component, build_network, resolve_parts
 from mlclf.chaining.options import StrategyChoice
 from mlclf.choosing import AutoChoice, settle
 from mlclf.exceptions import IncompatibleComponentsError, InvalidInputError
 from mlclf.fitting import Plan, decide, process_device
 from mlclf.interfaces import LabelStatistics
 from mlclf.labels import LabelSpace, YFormat
+from mlclf.matching import check_training
 from mlclf.model import Model
+from mlclf.parts import Parts
 from mlclf.replay import ReplayBuffer
 from mlclf.thresholds import Thresholds
 from mlclf.training.device import seeded

@@ -12,7 +12,6 @@ from export_kit import Bottleneck, BottleneckOptions
 from toy import toy_classifier, toy_rows
 
 from mlclf import MultiLabelClassifier
-from mlclf.assembly import Parts
 from mlclf.backbones.bert import BertBackbone, BertOptions
 from mlclf.exceptions import (
     IncompatibleComponentsError,
@@ -25,6 +24,7 @@ from mlclf.exceptions import (
 from mlclf.heads.bce import BceHead, BceOptions
 from mlclf.interfaces import Head, HeadCapabilities, StrategyCapabilities
 from mlclf.onnx import checks, export
+from mlclf.parts import Parts
 from mlclf.strategies.full import FullOptions, FullStrategy
 
 

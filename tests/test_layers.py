@@ -57,7 +57,7 @@ LEVELS: list[set[str]] = [
     {"interfaces", "linear_layers", "losses", "plugins", "quantized"},
     {"batching"},
     {"backbones", "calibrators", "heads", "strategies"},
-    {"assembly", "chaining", "inference", "network", "training"},
+    {"assembly", "chaining", "inference", "matching", "network", "parts", "skeleton", "training", "ways_out"},
     {"choosing", "model", "strategy_table"},
     {"bundle", "continual", "fitting", "merged_folder", "onnx"},
     {

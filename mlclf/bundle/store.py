@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mlclf._version import __version__
-from mlclf.assembly import Parts, build_network, resolve_parts
+from mlclf.assembly import build_network, resolve_parts
 from mlclf.bundle.calibrator_file import calibrator_entry, read_calibrator, write_calibrator
 from mlclf.bundle.card import CardFacts, card
 from mlclf.bundle.manifest import (
@@ -39,6 +39,7 @@ from mlclf.labels import LabelSpace, YFormat
 from mlclf.model import Model
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import Options, TrainingOptions
+from mlclf.parts import Parts
 from mlclf.plugins import Kind, provenance, require, resolve
 from mlclf.replay import ReplayBuffer
 from mlclf.thresholds import Thresholds

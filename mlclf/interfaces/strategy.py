@@ -282,7 +282,8 @@ class Strategy(ABC):
             return {}
         raise IncompatibleComponentsError(
             f"Strategy {self.options.component!r} cannot share its backbone with other tasks: it changes the loaded "
-            "weights, or more than the outputs of single modules. Use strategy='lora' or 'head-only'."
+            "weights, or more than the outputs of single modules. Use strategy='head-only', or 'lora' where the "
+            "backbone has linear layers."
         )
 
     @staticmethod

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import torch
 
-from mlclf.assembly import Parts
 from mlclf.bundle.store import other_weights
 from mlclf.exceptions import IncompatibleComponentsError
 from mlclf.interfaces import Backbone, BackboneSource, LoadRequest
 from mlclf.model import Model
 from mlclf.network import MultiLabelNetwork
+from mlclf.parts import Parts
 from mlclf.training.device import seeded
 
 
@@ -40,12 +40,13 @@ def check_shares(parts: Parts) -> None:
     if not strategy.capabilities.shares:
         raise IncompatibleComponentsError(
             f"Strategy {parts.names['strategy']!r} ({parts.strategy!r}) changes the weights that tasks share, or more "
-            "than the outputs of single modules. Use strategy='lora' with init='default', 'adapter' or 'head-only'."
+            "than the outputs of single modules. Use strategy='head-only', or where the backbone has linear layers and "
+            "attention, 'lora' with init='default' or 'adapter'."
         )
     if strategy.load_request() != LoadRequest():
         raise IncompatibleComponentsError(
             f"Strategy {parts.names['strategy']!r} loads the weights in a way of its own, and tasks share those of "
-            "float32. Use strategy='lora' for this task."
+            "float32. Use strategy='head-only' for this task, or 'lora' where the backbone has linear layers."
         )
     if parts.head_class.capabilities.vocabulary:
         raise IncompatibleComponentsError(

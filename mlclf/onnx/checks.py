@@ -6,7 +6,6 @@ import importlib.util
 import json
 from pathlib import Path
 
-from mlclf.assembly import Parts
 from mlclf.calibration import PlattScaling
 from mlclf.exceptions import IncompatibleComponentsError, MissingExtraError
 from mlclf.files import check_replaceable
@@ -14,6 +13,7 @@ from mlclf.interfaces import Backbone, LogitsHead
 from mlclf.model import Model
 from mlclf.onnx.folder import MANIFEST_NAME
 from mlclf.onnx.manifest import FORMAT
+from mlclf.parts import Parts
 from mlclf.plugins.builtins import BUILTINS
 from mlclf.plugins.spec import Kind
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from mlclf.exceptions import IncompatibleComponentsError
+from mlclf.exceptions import UnsuitableComponentError
 from mlclf.interfaces import Backbone
 from mlclf.strategies.adapter_layers import insert_after, insert_parallel
 from mlclf.strategies.linear_runs import LayerRuns, LinearRun, find_layer_sites, layer_runs
@@ -75,15 +75,14 @@ def find_adapter_sites(
 
     Raises
     ------
-    IncompatibleComponentsError
+    UnsuitableComponentError
         If there is no such layer, or its sites cannot be told.
     """
     chosen = set(chosen_layers(backbone.n_layers, layers, owner=_OWNER))
     wanted = [layer for layer in layer_runs(backbone) if layer.number is None or layer.number in chosen]
     if not wanted:
-        raise IncompatibleComponentsError(
-            f"Strategy 'adapter' found no layers with attention in backbone {backbone.options.component!r}. "
-            "Use strategy='full' or 'lora'."
+        raise UnsuitableComponentError(
+            f"Strategy 'adapter' found no layers with attention in backbone {backbone.options.component!r}."
         )
     if sites is not None:
         return tuple(site for layer in wanted for site in _named(layer, kind, sites))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mlclf.exceptions import IncompatibleComponentsError
+from mlclf.exceptions import UnsuitableComponentError
 from mlclf.interfaces import Backbone, LearningRates, Strategy, StrategyCapabilities
 from mlclf.options import Options
 from mlclf.strategies.rates import RateOptions
@@ -55,10 +55,9 @@ class BitfitStrategy(Strategy):
     def check(self, backbone: Backbone) -> None:
         """Refuse a backbone without biases."""
         if not _biases(backbone):
-            raise IncompatibleComponentsError(
+            raise UnsuitableComponentError(
                 f"Strategy 'bitfit' trains biases, and backbone {backbone.options.component!r} with this model has "
-                "none, as is usual for ModernBERT, Llama, Qwen3, Mistral, Gemma and Phi-3. Use strategy='ia3', which "
-                "trains as few weights, or 'lora'."
+                "none, as is usual for ModernBERT, Llama, Qwen3, Mistral, Gemma and Phi-3."
             )
 
     def adapt(self, backbone: Backbone) -> None:

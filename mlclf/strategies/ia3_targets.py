@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mlclf.exceptions import IncompatibleComponentsError
+from mlclf.exceptions import IncompatibleComponentsError, UnsuitableComponentError
 from mlclf.interfaces import Backbone
 from mlclf.strategies.linear_runs import LayerRuns, LinearRun, find_layer_sites, layer_runs
 from mlclf.strategies.lora_targets import Layers, chosen_layers
@@ -54,9 +54,8 @@ def find_ia3_targets(
     chosen = set(chosen_layers(backbone.n_layers, layers, owner=_OWNER))
     wanted = [layer for layer in layer_runs(backbone) if layer.number is None or layer.number in chosen]
     if not wanted:
-        raise IncompatibleComponentsError(
-            f"Strategy 'ia3' found no layers with attention in backbone {backbone.options.component!r}. "
-            "Use strategy='full' or 'lora'."
+        raise UnsuitableComponentError(
+            f"Strategy 'ia3' found no layers with attention in backbone {backbone.options.component!r}."
         )
     outputs = [run for layer in wanted for run in _scaled_outputs(layer, attention)]
     inputs = [run for layer in wanted for run in _scaled_inputs(layer, feedforward, backbone.hidden_size)]

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from mlclf.exceptions import IncompatibleComponentsError
+from mlclf.exceptions import IncompatibleComponentsError, UnsuitableComponentError
 from mlclf.interfaces import Backbone, LearningRates, Strategy, StrategyCapabilities
 from mlclf.options import Options
 from mlclf.strategies.modes import train_only
@@ -58,10 +58,10 @@ class PartialStrategy(Strategy):
     def check(self, backbone: Backbone) -> None:
         """Refuse a backbone without a stack of layers, or with fewer layers than shall learn."""
         if backbone.n_layers == 0:
-            raise IncompatibleComponentsError(
+            raise UnsuitableComponentError(
                 "Strategy 'partial' trains the last layers of a stack, and this backbone "
                 f"({backbone.options.component!r}) has none: its layers share weights (ALBERT) or cannot be told "
-                "apart. Use strategy='full' or 'lora'."
+                "apart."
             )
         if self.options.last_layers > backbone.n_layers:
             raise IncompatibleComponentsError(

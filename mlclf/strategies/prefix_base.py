@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mlclf.exceptions import IncompatibleComponentsError
+from mlclf.exceptions import UnsuitableComponentError
 from mlclf.interfaces import Backbone, Strategy, StrategyCapabilities
 from mlclf.strategies.lora_targets import Layers, check_layers, chosen_layers
 from mlclf.strategies.modes import train_only
@@ -147,10 +147,10 @@ def _attention_calls(backbone: Backbone, component: str) -> list[AttentionCall]:
     return list({id(call.module): call for call in calls}.values())
 
 
-def _unusable(backbone: Backbone, component: str, reason: str) -> IncompatibleComponentsError:
+def _unusable(backbone: Backbone, component: str, reason: str) -> UnsuitableComponentError:
     architecture = getattr(getattr(backbone.model, "config", None), "model_type", type(backbone.model).__name__)
-    return IncompatibleComponentsError(
+    return UnsuitableComponentError(
         f"Strategy {component!r} puts learned keys and values into attention, and the attention of backbone "
-        f"{backbone.options.component!r} ({architecture}) {reason}. Use strategy='prompt-tuning', 'p-tuning' or "
-        "'lora', or another backbone: BERT, RoBERTa, DistilBERT, ModernBERT, Llama, Qwen and others can take prefixes."
+        f"{backbone.options.component!r} ({architecture}) {reason}. BERT, RoBERTa, DistilBERT, "
+        "ModernBERT, Llama, Qwen and others can take prefixes."
     )

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from mlclf.exceptions import IncompatibleComponentsError
+from mlclf.exceptions import IncompatibleComponentsError, UnsuitableComponentError
 from mlclf.interfaces import Backbone, LoadRequest, Strategy, StrategyCapabilities
 from mlclf.strategies.rates import RateOptions
 from mlclf.strategies.soft_prompt import CHILD, SoftPrompt, attach, make_plain, prompt_of, remove
@@ -70,10 +70,9 @@ class PromptBase(Strategy):
             )
         takes = isinstance(model, PreTrainedModel) and "inputs_embeds" in inspect.signature(model.forward).parameters
         if not takes:
-            raise IncompatibleComponentsError(
+            raise UnsuitableComponentError(
                 f"Strategy {name!r} puts virtual tokens among the embeddings, and the model of backbone "
-                f"{backbone.options.component!r} ({type(model).__name__}) does not take inputs_embeds. "
-                "Use strategy='lora', or another backbone."
+                f"{backbone.options.component!r} ({type(model).__name__}) does not take inputs_embeds."
             )
 
     def adapt(self, backbone: Backbone) -> None:

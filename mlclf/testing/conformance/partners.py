@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from mlclf.assembly import Parts, resolve_parts
+from mlclf.assembly import resolve_parts
 from mlclf.exceptions import BackboneLoadError, IncompatibleComponentsError, OptionsError
 from mlclf.heads.bce import BceOptions
 from mlclf.interfaces.backbone import Family
 from mlclf.losses import LossOptions
 from mlclf.options import Options
+from mlclf.parts import Parts
 from mlclf.plugins import Kind, resolve
 from mlclf.plugins.builtins import BUILTINS
 from mlclf.plugins.spec import PART_KINDS

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlclf.assembly import Parts, build_network
+from mlclf.assembly import build_network
 from mlclf.backbones.bert import BertBackbone, BertOptions
 from mlclf.backbones.llm import LlmBackbone, LlmOptions
 from mlclf.backbones.pretrained import PretrainedBackbone
@@ -23,6 +23,7 @@ from mlclf.interfaces import Backbone, Batch, LabelStatistics, Strategy
 from mlclf.interfaces.backbone import Family
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import AugmentationOptions, Options, TrainingOptions
+from mlclf.parts import Parts
 from mlclf.plugins import Kind, component_classes
 from mlclf.testing.conformance.partners import REFUSALS, Case, candidates, given
 from mlclf.testing.conformance.samples import TEXTS, label_names, targets_for

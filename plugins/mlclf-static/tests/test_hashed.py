@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from mlclf_static.hashed import HashedBackbone, HashedOptions
 from mlclf_static.pieces import first_continuing, piece_tokenizer
 
-from mlclf import MultiLabelClassifier, TrainingOptions
+from mlclf import AutoOptions, MultiLabelClassifier, TrainingOptions
 from mlclf.exceptions import IncompatibleComponentsError, OptionsError
 from mlclf.interfaces import LoadRequest
 from mlclf.plugins import resolve
@@ -111,6 +113,22 @@ def test_training_with_the_default_rate_learns():
     assert clf.evaluate(unseen, tiny_labels(unseen)).micro_f1 > 0.45
 
 
+@pytest.mark.parametrize("n_rows", [96, 400])
+def test_auto_trains_the_table_and_learns(n_rows, caplog):
+    texts, unseen = tiny_texts(n_rows), tiny_texts(40, seed=1)
+    clf = classifier("auto").fit(texts, tiny_labels(texts))
+    assert (clf.strategy_choice_.strategy, clf.strategy_choice_.rule) == ("full", "untrained")
+    assert clf.evaluate(unseen, tiny_labels(unseen)).micro_f1 > 0.45
+    assert ("96 training rows are few" in caplog.text) == (n_rows == 96)
+
+
+def test_auto_says_when_the_vectors_stay_random():
+    texts = tiny_texts(48)
+    clf = classifier(AutoOptions(deployment="many-models"), epochs=1).fit(texts, tiny_labels(texts))
+    assert clf.strategy_choice_.strategy == "head-only"
+    assert "leaves its weights at random" in clf.strategy_choice_.warning
+
+
 def test_random_vectors_without_training_are_saved_with_the_model(tmp_path):
     texts = tiny_texts(48)
     clf = classifier("features").fit(texts, tiny_labels(texts))
@@ -132,9 +150,15 @@ def test_random_vectors_without_training_are_saved_with_the_model(tmp_path):
         ("prompt-tuning", "family 'other'"),
     ],
 )
-def test_strategies_that_need_a_transformer_are_refused(strategy, reason):
-    with pytest.raises(IncompatibleComponentsError, match=reason):
-        classifier(strategy).fit(tiny_texts(16), tiny_labels(tiny_texts(16)))
+def test_strategies_that_need_a_transformer_are_refused_for_some_that_do_not(strategy, reason):
+    rows = tiny_texts(16), tiny_labels(tiny_texts(16))
+    with pytest.raises(IncompatibleComponentsError, match=reason) as caught:
+        classifier(strategy).fit(*rows)
+    (proposal,) = re.findall(r"Use strategy=([^.]*)", str(caught.value))
+    names = re.findall(r"'([\w-]+)'", proposal.partition(", and head=")[0])
+    assert names
+    for name in names:
+        classifier(name, epochs=1).fit(*rows)
 
 
 def test_wrong_options_are_refused():
