@@ -10,8 +10,12 @@ from typing import Any, cast
 
 import torch
 
-from mlclf.assembly import Parts, resolve_parts
+from mlclf.assembly import resolve_parts
 from mlclf.exceptions import IncompatibleComponentsError, MlclfError
+from mlclf.interfaces import Backbone
+from mlclf.matching import check_loaded
+from mlclf.parts import Parts
+from mlclf.skeleton import skeleton
 from mlclf.strategies.auto import AutoOptions, Deployment
 from mlclf.training.memory import GIB, total_memory
 
@@ -43,12 +47,15 @@ class Situation:
         Bytes of the device's memory; None where nobody knows.
     deployment : {"any", "onnx", "many-models"}
         What the model is for.
+    pretrained : bool
+        Whether the backbone has learned anything before.
     """
 
     n_rows: int
     n_weights: int | None
     memory: int | None
     deployment: Deployment = "any"
+    pretrained: bool = True
 
     def needs(self, strategy: str) -> float | None:
         """Return bytes of weights, gradients and optimizer state, None where the backbone's size is not known."""
@@ -68,7 +75,7 @@ class AutoChoice:
     ----------
     strategy : str
         Its name.
-    rule : {"memory", "few-rows", "usual"}
+    rule : {"untrained", "memory", "few-rows", "usual"}
         The rule that decided.
     reason : str
         In words, with the numbers.
@@ -127,7 +134,7 @@ def choose(situation: Situation, refused: Mapping[str, str]) -> AutoChoice:
 def settle(parts: Parts, n_rows: int, device: torch.device, verbose: int = 0) -> tuple[Parts, AutoChoice | None]:
     """Replace strategy ``auto`` by the one that it stands for; any other strategy stays.
 
-    Nothing is loaded. The choice is logged, and what is likely to go wrong with it as a warning.
+    No weights are loaded. The choice is logged, and what is likely to go wrong with it as a warning.
 
     Parameters
     ----------
@@ -156,13 +163,15 @@ def settle(parts: Parts, n_rows: int, device: torch.device, verbose: int = 0) ->
     if not isinstance(parts.strategy, AutoOptions):
         return parts, None
     options = parts.strategy
+    outline = skeleton(parts.backbone_class, parts.backbone)
     situation = Situation(
         n_rows=n_rows,
         n_weights=parts.backbone_class(parts.backbone).count_weights(),
         memory=total_memory(device) if options.memory is None else int(options.memory * GIB),
         deployment=options.deployment,
+        pretrained=outline is None or outline.source().kind != "none",
     )
-    usable, refused = _candidates(parts, options.deployment)
+    usable, refused = _candidates(parts, options.deployment, outline)
     choice = choose(situation, refused)
     _tell(choice, verbose)
     return usable[choice.strategy], choice
@@ -177,13 +186,17 @@ def _tell(choice: AutoChoice, verbose: int) -> None:
         logger.warning("%s", choice.warning)
 
 
-def _candidates(parts: Parts, deployment: Deployment) -> tuple[dict[str, Parts], dict[str, str]]:
+def _candidates(
+    parts: Parts, deployment: Deployment, outline: Backbone | None
+) -> tuple[dict[str, Parts], dict[str, str]]:
     """Return the candidates that go with backbone, head and deployment, and why the others do not."""
     usable: dict[str, Parts] = {}
     refused: dict[str, str] = {}
     for name in CANDIDATES:
         try:
             found = resolve_parts(parts.backbone, name, parts.head)
+            if outline is not None:
+                check_loaded(found, found.strategy_class(found.strategy), outline)
         except MlclfError as error:
             refused[name] = str(error)
             continue
@@ -199,6 +212,8 @@ def _candidates(parts: Parts, deployment: Deployment) -> tuple[dict[str, Parts],
 
 def _by_rules(situation: Situation, refused: Mapping[str, str]) -> tuple[str, str, str]:
     """Return strategy, rule and reason: the first rule that applies."""
+    if not situation.pretrained and "full" not in refused:
+        return "full", "untrained", "nothing of this backbone is pretrained, so that all of it has to learn."
     if not situation.fits("lora") and "qlora" not in refused:
         return "qlora", "memory", _too_large(situation, "lora")
     if situation.n_rows < FEW_ROWS and "head-only" not in refused:
@@ -218,13 +233,34 @@ def _by_rules(situation: Situation, refused: Mapping[str, str]) -> tuple[str, st
 
 
 def _warning(strategy: str, situation: Situation, refused: Mapping[str, str]) -> str | None:
-    """Return what is likely to go wrong for lack of memory."""
+    """Return what is likely to go wrong."""
+    found = (_memory_warning(strategy, situation, refused), _untrained_warning(strategy, situation, refused))
+    return " ".join(warning for warning in found if warning) or None
+
+
+def _memory_warning(strategy: str, situation: Situation, refused: Mapping[str, str]) -> str | None:
     if situation.fits(strategy):
         return None
     way_out = "Take a smaller backbone, or a machine with more memory."
     if strategy != "qlora" and "qlora" in refused:
         way_out = f"Strategy 'qlora' would need less, and cannot be used: {refused['qlora']} {way_out}"
     return f"Training is likely to run out of memory: {_too_large(situation, strategy)} {way_out}"
+
+
+def _untrained_warning(strategy: str, situation: Situation, refused: Mapping[str, str]) -> str | None:
+    if situation.pretrained:
+        return None
+    if strategy != "full":
+        return (
+            f"Nothing of this backbone is pretrained, and strategy {strategy!r} leaves its weights at random. Strategy "
+            f"'full' cannot be used: {refused['full']} Take a pretrained backbone, such as 'minilm:l6'."
+        )
+    if situation.n_rows < FEW_ROWS:
+        return (
+            f"{situation.n_rows} training rows are few for a backbone of which nothing is pretrained. Train it for "
+            "more epochs, such as TrainingOptions(epochs=30), or take a pretrained one, such as 'minilm:l6'."
+        )
+    return None
 
 
 def _too_large(situation: Situation, strategy: str) -> str:

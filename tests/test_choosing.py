@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from toy import WordBackbone, WordOptions
 
-from mlclf import AutoOptions, BertOptions, LlmOptions, MultiLabelClassifier, TrainingOptions
+from mlclf import AutoOptions, BertOptions, LlmOptions, MultiLabelClassifier, TrainingOptions, register_backbone
 from mlclf.assembly import resolve_parts
 from mlclf.choosing import FEW_ROWS, AutoChoice, Situation, choose, settle
 from mlclf.exceptions import BackboneLoadError, IncompatibleComponentsError, OptionsError
@@ -37,6 +38,7 @@ def situation(n_rows: int = MANY, n_weights: int | None = MINILM, gib: float | N
         ({"n_weights": LLAMA_3B, "gib": 24, "n_rows": 10}, "qlora", "memory"),
         ({"n_weights": None, "gib": 1}, "lora", "usual"),
         ({"n_weights": LLAMA_8B, "gib": None}, "lora", "usual"),
+        ({"pretrained": False}, "full", "untrained"),
     ],
 )
 def test_first_rule_that_applies_decides(given: dict[str, Any], strategy: str, rule: str) -> None:
@@ -62,6 +64,20 @@ def test_reason_names_the_numbers() -> None:
 )
 def test_what_is_not_known_is_said(given: dict[str, Any], words: str) -> None:
     assert words in choose(situation(**given), {}).reason
+
+
+def test_few_rows_for_a_backbone_without_pretraining_are_a_warning() -> None:
+    choice = choose(situation(n_rows=96, pretrained=False), {})
+    assert (choice.strategy, choice.rule) == ("full", "untrained")
+    assert "96 training rows are few" in str(choice.warning)
+    assert "TrainingOptions(epochs=30)" in str(choice.warning)
+
+
+def test_backbone_that_stays_random_is_a_warning() -> None:
+    choice = choose(situation(n_rows=96, pretrained=False), {"full": "Models share it."})
+    assert choice.strategy == "head-only"
+    assert "leaves its weights at random" in str(choice.warning)
+    assert "Models share it." in str(choice.warning)
 
 
 def test_backbone_that_does_not_fit_even_quantised_is_a_warning() -> None:
@@ -150,6 +166,33 @@ def test_fitted_model_is_that_of_the_chosen_strategy(tiny_bert: Path, tmp_path: 
 def test_options_of_auto_can_be_searched(tiny_bert: Path) -> None:
     clf = MultiLabelClassifier(BertOptions(model=str(tiny_bert)), "auto")
     assert clf.set_params(strategy__deployment="onnx").strategy == AutoOptions(deployment="onnx")
+
+
+@pytest.mark.parametrize("n_rows", [96, 400])
+def test_backbone_that_starts_from_nothing_is_trained_as_a_whole(n_rows: int, caplog: pytest.LogCaptureFixture) -> None:
+    register_backbone(WordBackbone, name="local:words")
+    training = TrainingOptions(epochs=1, batch_size=64)
+    clf = MultiLabelClassifier("local:words", "auto", training=training, validation=None, random_state=0, verbose=0)
+    clf.fit(["f0v1 f1v2", "f0v3 f1v4"] * (n_rows // 2), [["a"], ["b"]] * (n_rows // 2))
+    assert clf.strategy_choice_ is not None
+    assert (clf.strategy_choice_.strategy, clf.strategy_choice_.rule) == ("full", "untrained")
+    assert ("training rows are few" in caplog.text) == (n_rows < FEW_ROWS)
+    assert clf.model_.parts.strategy.component == "full"
+
+
+def test_backbone_that_cannot_be_made_without_weights_is_chosen_for_as_it_declares() -> None:
+    class StubbornOptions(WordOptions):
+        component = "local:stubborn"
+
+    class Stubborn(WordBackbone):
+        Options = StubbornOptions
+
+        def load(self, request: LoadRequest, folder: Path | None = None) -> None:
+            raise BackboneLoadError("It needs its weights.")
+
+    register_backbone(Stubborn, name="local:stubborn")
+    name, choice = settled("local:stubborn", MANY)
+    assert (name, choice.rule, choice.situation.pretrained) == ("lora", "usual", True)
 
 
 def test_given_strategy_has_no_choice(tiny_bert: Path) -> None:

@@ -142,3 +142,15 @@ def test_unusable_folders_are_refused(folder, damage, message):
     damage(folder)
     with pytest.raises(BackboneLoadError, match=message):
         pooled(folder)
+
+
+@pytest.mark.parametrize(("n_rows", "strategy"), [(96, "head-only"), (400, "full")])
+def test_auto_chooses_a_strategy_that_the_table_can_take(folder, n_rows, strategy):
+    texts = tiny_texts(n_rows)
+    clf = MultiLabelClassifier(
+        StaticOptions(model=str(folder)), "auto", training=TrainingOptions(epochs=1), random_state=0, verbose=0
+    )
+    clf.fit(texts, tiny_labels(texts))
+    choice = clf.strategy_choice_
+    assert (choice.strategy, choice.situation.pretrained) == (strategy, True)
+    assert ("'lora' cannot be used" in choice.reason) == (strategy == "full")
