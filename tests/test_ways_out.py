@@ -9,11 +9,20 @@ from typing import Any
 import pytest
 from toy import WordBackbone, toy_classifier, toy_rows
 
-from mlclf import BertOptions, LlmOptions, MultiLabelClassifier, MultiTaskClassifier, register_backbone
+from mlclf import (
+    BertOptions,
+    LlmOptions,
+    MultiLabelClassifier,
+    MultiTaskClassifier,
+    PromptGenerationOptions,
+    PromptOptions,
+    register_backbone,
+)
 from mlclf.exceptions import IncompatibleComponentsError, UnsuitableComponentError
-from mlclf.testing import tiny_decoder, tiny_encoder, tiny_masked_lm
+from mlclf.testing import tiny_decoder, tiny_encoder
 from mlclf.ways_out import way_out
 
+GENERATION = PromptGenerationOptions(prompt=PromptOptions(template="{{ text }}\n", labels="none"))
 PROPOSAL = re.compile(r"Use (strategy|head)=((?:'[\w-]+'(?:, | or )?)+)")
 
 
@@ -31,8 +40,6 @@ def backbone_of(name: str, folder: Path) -> Any:
     if name == "words":
         register_backbone(WordBackbone, name="local:words")
         return "local:words"
-    if name == "masked-lm":
-        return BertOptions(model=str(tiny_masked_lm("bert", folder)), max_length=32)
     if name.startswith("llm"):
         changes: dict[str, Any] = {"llm-bf16": {"dtype": "bfloat16"}, "llm-left": {"padding_side": "left"}}.get(
             name, {}
@@ -56,14 +63,14 @@ def backbone_of(name: str, folder: Path) -> Any:
         ("modernbert", "bitfit", "bce", ["lora", "ia3", "adapter", "full", "head-only", "features"]),
         ("mpnet", "prefix", "bce", ["lora", "ia3", "adapter", "full", "head-only", "features"]),
         ("bert", "prompt-tuning", "label-query", ["lora", "ia3", "adapter", "full", "head-only", "features"]),
-        ("masked-lm", "features", "verbalizer", ["lora", "ia3", "adapter", "full"]),
+        ("llm", "features", GENERATION, ["lora", "ia3", "adapter", "full"]),
         ("llm", "lora", "verbalizer", ["bce", "label-query"]),
         ("llm-bf16", "full", "bce", ["lora", "ia3", "adapter", "head-only", "features"]),
-        ("llm-left", "prefix", "bce", ["lora", "ia3", "adapter", "full", "head-only", "features"]),
+        ("llm-left", "prompt-tuning", "bce", ["lora", "ia3", "adapter", "full", "head-only", "features"]),
     ],
 )
 def test_what_an_error_names_is_accepted(
-    backbone: str, strategy: Any, head: str, expected: list[str], tmp_path: Path
+    backbone: str, strategy: Any, head: Any, expected: list[str], tmp_path: Path
 ) -> None:
     options, rows = backbone_of(backbone, tmp_path / "model"), toy_rows(16)
     with pytest.raises(IncompatibleComponentsError) as caught:
@@ -77,8 +84,10 @@ def test_what_an_error_names_is_accepted(
 
 def test_another_refusal_does_not_hide_what_can_take_the_place_of_the_first(tmp_path: Path) -> None:
     options = backbone_of("llm-left", tmp_path / "model")
-    with pytest.raises(IncompatibleComponentsError, match=r"Strategy 'prefix' needs padding.*Use strategy='lora'"):
-        classifier(options, "prefix", "verbalizer").fit(*toy_rows(16))
+    with pytest.raises(
+        IncompatibleComponentsError, match=r"Strategy 'prompt-tuning' needs padding.*Use strategy='lora'"
+    ):
+        classifier(options, "prompt-tuning", "label-query").fit(*toy_rows(16))
 
 
 def test_a_way_out_that_does_not_exist_is_not_named() -> None:

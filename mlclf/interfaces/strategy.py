@@ -135,7 +135,15 @@ class Strategy(ABC):
         """Mark or inject in ``backbone.model`` what learns; everything else must be frozen afterwards."""
 
     def check(self, backbone: Backbone) -> None:
-        """Raise IncompatibleComponentsError where this loaded backbone cannot be adapted; nothing is changed."""
+        """Refuse a loaded backbone that cannot be adapted; nothing is changed.
+
+        Raises
+        ------
+        UnsuitableComponentError
+            If no option of this strategy would help; the message gets the names of those that can take its place.
+        IncompatibleComponentsError
+            If other options would, which the message names.
+        """
 
     def load_request(self) -> LoadRequest:
         """Say how the backbone's weights are to be loaded."""

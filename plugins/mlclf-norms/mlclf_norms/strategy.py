@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from mlclf.exceptions import IncompatibleComponentsError
+from mlclf.exceptions import UnsuitableComponentError
 from mlclf.interfaces import Backbone, LearningRates, Strategy, StrategyCapabilities
 from mlclf.options import Options
 
@@ -47,9 +47,9 @@ class NormStrategy(Strategy):
     def check(self, backbone: Backbone) -> None:
         """Refuse a backbone without normalisation layers."""
         if not _norms(backbone):
-            raise IncompatibleComponentsError(
+            raise UnsuitableComponentError(
                 f"Strategy 'norms:ln-tuning' trains normalisation layers, and backbone {backbone.options.component!r} "
-                "has none. Use strategy='full'."
+                "has none."
             )
 
     def adapt(self, backbone: Backbone) -> None:
