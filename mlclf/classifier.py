@@ -34,7 +34,7 @@ from mlclf.matching import check_training
 from mlclf.model import Model
 from mlclf.options import Options, TrainingOptions
 from mlclf.predictions import PredictionMixin
-from mlclf.replay import DEFAULT_SHARE, ReplayOptions, as_replay_options
+from mlclf.replay import DEFAULT_SHARE, ReplayOptions, as_replay_options, shortest_replay
 from mlclf.rows import Rows
 from mlclf.thresholds import Thresholds, check_rule
 from mlclf.training.device import resolve_device, resolve_precision
@@ -248,6 +248,7 @@ class MultiLabelClassifier(
             classes=list(model.labels.names),
             thresholds=model.thresholds.request,
             calibration=None if model.calibrator is None else shortest_choice(model.calibrator.options),
+            replay=DEFAULT_SHARE if model.replay_options is None else shortest_replay(model.replay_options),
             device=device,
         )
         estimator._adopt(model)

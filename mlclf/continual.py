@@ -96,6 +96,7 @@ def continue_model(plan: Plan, model: Model, new: NewRows) -> Model:
             _with_head(model, after),
             training=plan.training,
             replay=rows_to_keep(plan, buffer, division.training, division.held_out),
+            replay_options=plan.replay,
             metrics={},
         )
         train_set = continued.dataset(rows.texts, rows.targets)

@@ -135,6 +135,7 @@ def fit_model(plan: Plan, train_rows: Rows, validation_rows: Rows | None) -> Mod
             history=None,  # type: ignore[arg-type]  # set once training ends
             device=device,
             replay=rows_to_keep(plan, ReplayBuffer.empty(plan.labels.n_labels), train_rows, validation_rows),
+            replay_options=plan.replay,
         )
         train_set = model.dataset(train_rows.texts, train_rows.targets)
         network.to(device)

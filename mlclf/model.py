@@ -19,7 +19,7 @@ from mlclf.labels import LabelSpace, Targets, YFormat
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import TrainingOptions
 from mlclf.parts import Parts
-from mlclf.replay import ReplayBuffer
+from mlclf.replay import ReplayBuffer, ReplayOptions
 from mlclf.thresholds import Thresholds
 from mlclf.training.history import History
 
@@ -52,6 +52,8 @@ class Model:
     device : torch.device
     replay : ReplayBuffer or None
         Rows kept to be learned from again; None where none are.
+    replay_options : ReplayOptions or None
+        How many were to be kept in the last fit; None where a saved model does not say.
     """
 
     parts: Parts
@@ -67,6 +69,7 @@ class Model:
     device: torch.device
     metrics: dict[str, Any] = field(default_factory=dict)
     replay: ReplayBuffer | None = None
+    replay_options: ReplayOptions | None = None
 
     @property
     def encoder(self) -> TextEncoder:

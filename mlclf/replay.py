@@ -82,6 +82,19 @@ def as_replay_options(replay: float | ReplayOptions | None) -> ReplayOptions:
     )
 
 
+def shortest_replay(options: ReplayOptions) -> float | ReplayOptions | None:
+    """Return the shortest form in which a user would give these options.
+
+    Examples
+    --------
+    >>> shortest_replay(ReplayOptions(share=0.2)), shortest_replay(ReplayOptions(share=0)) is None
+    (0.2, True)
+    """
+    if options != ReplayOptions(share=options.share):
+        return options
+    return options.share or None
+
+
 @dataclass(frozen=True)
 class KeptRows:
     """A sample of the rows of one kind, and how many it stands for.

@@ -131,6 +131,7 @@ def zero_shot_model(plan: Plan) -> Model:
         history=History(n_parameters=sum(parameter.numel() for parameter in network.parameters())),
         device=device,
         replay=ReplayBuffer.empty(plan.labels.n_labels) if plan.replay.share else None,
+        replay_options=plan.replay,
     )
     decide(plan, model, None)
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import pickle
 import signal
@@ -332,6 +333,32 @@ def test_a_loaded_model_is_tuned_as_it_was(tiny_bert: Path, tmp_path: Path) -> N
         loaded = MultiLabelClassifier.load(tmp_path / "m")
         expected = {"thresholds": "per-label", "calibration": None, **given}
         assert (loaded.thresholds, loaded.calibration) == (expected["thresholds"], expected["calibration"])
+
+
+@pytest.mark.parametrize("replay", [None, 0.2, 1.0, ReplayOptions(share=0.5, max_rows=20)])
+@pytest.mark.filterwarnings("error")
+def test_a_loaded_model_keeps_as_many_rows_as_it_was_told(replay: Any, tiny_bert: Path, tmp_path: Path) -> None:
+    clf = toy_classifier(tiny_bert, "lora", epochs=1, replay=replay).fit(*OLD)
+    clf.save(tmp_path / "m", include_replay=replay is not None)
+    loaded = MultiLabelClassifier.load(tmp_path / "m")
+    assert loaded.replay == replay
+    loaded.set_params(verbose=0, validation=None).partial_fit(*NEW)
+    clf.partial_fit(*NEW)
+    sizes = [None if m.replay is None else len(m.replay.training.rows) for m in (clf.model_, loaded.model_)]
+    assert sizes[0] == sizes[1]
+    assert loaded.add_labels(["further"]).save(tmp_path / "m") is None
+    assert MultiLabelClassifier.load(tmp_path / "m").replay == replay
+
+
+def test_a_folder_of_an_earlier_version_that_does_not_say_how_many_rows_are_kept_has_the_default(
+    base: MultiLabelClassifier, tmp_path: Path
+) -> None:
+    base.save(tmp_path / "m")
+    path = tmp_path / "m" / "manifest.json"
+    values = json.loads(path.read_text())
+    assert values.pop("replay") == {"share": 0.2, "max_rows": 10_000}
+    path.write_text(json.dumps(values))
+    assert MultiLabelClassifier.load(tmp_path / "m").replay == 0.5
 
 
 def test_a_fitted_estimator_is_pickled_with_its_kept_rows(fitted: MultiLabelClassifier) -> None:

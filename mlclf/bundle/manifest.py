@@ -71,6 +71,13 @@ class SourceEntry(_Part):
     sha256: dict[str, str] = {}
 
 
+class ReplayEntry(_Part):
+    """How many rows are kept for further training."""
+
+    share: float = Field(ge=0, le=1)
+    max_rows: int = Field(ge=1)
+
+
 class FormatEntry(_Part):
     """Form in which labels came in and ``predict`` answers."""
 
@@ -113,6 +120,8 @@ class Manifest(_Part):
     calibrator : CalibratorEntry, PlattEntry or None
     training : dict
         Training options.
+    replay : ReplayEntry or None
+        How many rows were to be kept for further training; None in the manifest of an earlier version.
     history, metrics : dict
         How training went, and the report on the validation rows.
     backbone_weights : {"included", "external"}
@@ -136,6 +145,7 @@ class Manifest(_Part):
     thresholds: dict[str, Any]
     calibrator: CalibratorEntry | PlattEntry | None
     training: dict[str, Any]
+    replay: ReplayEntry | None = None
     history: dict[str, Any]
     metrics: dict[str, Any]
     backbone_weights: Literal["included", "external"]

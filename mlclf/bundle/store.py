@@ -25,6 +25,7 @@ from mlclf.bundle.manifest import (
     ComponentEntry,
     FormatEntry,
     Manifest,
+    ReplayEntry,
     SourceEntry,
     check_target,
     file_entries,
@@ -41,7 +42,7 @@ from mlclf.network import MultiLabelNetwork
 from mlclf.options import Options, TrainingOptions
 from mlclf.parts import Parts
 from mlclf.plugins import Kind, provenance, require, resolve
-from mlclf.replay import ReplayBuffer
+from mlclf.replay import ReplayBuffer, ReplayOptions
 from mlclf.thresholds import Thresholds
 from mlclf.training.epochs import resolved_training
 from mlclf.training.history import History
@@ -204,6 +205,7 @@ def load_model(
         device=device,
         metrics=manifest.metrics,
         replay=read_replay(source / REPLAY_NAME, labels) if REPLAY_NAME in manifest.files else None,
+        replay_options=None if manifest.replay is None else ReplayOptions(**manifest.replay.model_dump()),
     )
 
 
@@ -329,6 +331,7 @@ def _manifest(model: Model, work: Path, *, included: bool) -> Manifest:
         thresholds=model.thresholds.to_json(),
         calibrator=None if model.calibrator is None else calibrator_entry(model.calibrator),
         training=model.training.replace(checkpoint_dir=None, resume_from=None).model_dump(mode="json"),
+        replay=None if model.replay_options is None else ReplayEntry(**model.replay_options.model_dump()),
         history=model.history.to_dict(),
         metrics=model.metrics,
         backbone_weights="included" if included else "external",

@@ -71,6 +71,8 @@ def update(
             check_replay(include_replay, parameters["replay"])
         rows, held_out = read(data), None if validation_data is None else read(validation_data)
         classifier = _loaded(model, device, parameters, verbose=0 if quiet else 1)
+        if include_replay and "replay" not in parameters and classifier.replay is None:
+            check_replay(include_replay, None)
         if new_labels:
             classifier.add_labels(_of_the_same_type(new_labels, classifier))
         started = time.perf_counter()
