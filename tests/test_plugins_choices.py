@@ -23,6 +23,7 @@ from mlclf.exceptions import (
     MissingPluginError,
     OptionsError,
     PluginDisabledError,
+    PluginIncompatibleError,
     PluginLoadError,
     UnknownComponentError,
 )
@@ -32,6 +33,7 @@ from mlclf.losses import FocalOptions, make_loss
 from mlclf.onnx import OnnxClassifier
 from mlclf.options import NamedOptions
 from mlclf.plugins import (
+    PluginLoadWarning,
     PluginManager,
     register_augmentation,
     register_calibrator,
@@ -318,6 +320,11 @@ def test_saved_model_names_what_it_uses_and_lists_the_plugin(saved: Path) -> Non
     (plugin,) = manifest["plugins"]
     assert (plugin["package"], plugin["api"]) == ("mlclf-acme", [1, 1])
     assert plugin["used_for"] == ["loss", "calibrator", "augmentation"]
+    assert plugin["components"] == [
+        {"kind": "loss", "name": "acme:soft-f1", "version": 1},
+        {"kind": "calibrator", "name": "acme:beta", "version": 1},
+        {"kind": "augmentation", "name": "acme:typos", "version": 1},
+    ]
     assert manifest["components"]["head"]["options"]["loss"] == {"name": "acme:soft-f1", "beta": 2.0}
     assert (saved / "calibrator.safetensors").is_file()
 
@@ -328,6 +335,29 @@ def test_loaded_model_answers_the_same(fitted: MultiLabelClassifier, saved: Path
     assert loaded.calibration == "acme:beta"
     assert loaded.training == fitted.training.replace(augmentation=loaded.training.augmentation)
     assert loaded.training.augmentation[1].rate == 0.3
+
+
+def test_other_versions_than_the_saved_ones_are_refused_and_accepted_with_a_warning(
+    fitted: MultiLabelClassifier, saved: Path, acme: PluginManager, tmp_path: Path
+) -> None:
+    (plugin,) = json.loads((saved / "manifest.json").read_text())["plugins"]
+    another = [{**part, "version": part["version"] + 1} for part in plugin["components"]]
+    for number, change in enumerate([{"version": "0.4"}, {"components": another}]):
+        folder = altered(saved, tmp_path / str(number), plugins=[plugin | change])
+        with pytest.raises(PluginIncompatibleError, match="load it with allow_plugin_version_mismatch=True"):
+            MultiLabelClassifier.load(folder)
+        with pytest.warns(PluginLoadWarning, match="Check the predictions"):
+            loaded = MultiLabelClassifier.load(folder, device="cpu", allow_plugin_version_mismatch=True)
+        np.testing.assert_array_equal(loaded.predict_proba(TEST), fitted.predict_proba(TEST))
+
+
+def test_model_saved_before_components_had_versions_loads(
+    fitted: MultiLabelClassifier, saved: Path, acme: PluginManager, tmp_path: Path
+) -> None:
+    (plugin,) = json.loads((saved / "manifest.json").read_text())["plugins"]
+    del plugin["components"]
+    loaded = MultiLabelClassifier.load(altered(saved, tmp_path / "old", plugins=[plugin]), device="cpu")
+    np.testing.assert_array_equal(loaded.predict_proba(TEST), fitted.predict_proba(TEST))
 
 
 def test_loading_without_the_plugin_names_its_package(saved: Path) -> None:

@@ -17,7 +17,7 @@ from mlclf.exceptions import (
     PluginLoadError,
     UnknownComponentError,
 )
-from mlclf.plugins import PluginLoadWarning, PluginManager, provenance, require
+from mlclf.plugins import PluginLoadWarning, PluginManager, check_component_versions, provenance, require
 from mlclf.testing.plugin_env import plugin_env
 
 SOURCE = """
@@ -33,7 +33,9 @@ def mlclf_heads():
     return specs()
 """
 COMPONENTS = {"backbone": "bert", "strategy": "lora", "head": "acme:attn"}
+# As earlier versions of mlclf wrote it, and with the versions of the components.
 ENTRY = {"id": "acme", "package": "mlclf-acme", "version": "1.4.2", "api": [1, 0], "used_for": ["head"]}
+FULL_ENTRY = ENTRY | {"components": [{"kind": "head", "name": "acme:attn", "version": 1}]}
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_built_in_components_need_no_plugin():
 
 def test_provenance_names_package_version_and_use(env):
     env.install("acme", SOURCE, version="1.4.2")
-    assert provenance(COMPONENTS, manager=env.manager()) == [ENTRY]
+    assert provenance(COMPONENTS, manager=env.manager()) == [FULL_ENTRY]
     both = COMPONENTS | {"backbone": "acme:attn"}
     assert provenance(both, manager=env.manager())[0]["used_for"] == ["backbone", "head"]
 
@@ -139,7 +141,9 @@ def test_another_major_version_is_refused_unless_accepted(env, installed):
     ) as caught:
         require([ENTRY], COMPONENTS, manager=env.manager())
     assert f"saved with mlclf-acme 1.4.2; installed is {installed}" in str(caught.value)
-    require([ENTRY], COMPONENTS, manager=env.manager(), allow_version_mismatch=True)
+    with pytest.warns(PluginLoadWarning, match="another major version. Check the predictions") as warned:
+        require([ENTRY], COMPONENTS, manager=env.manager(), allow_version_mismatch=True)
+    assert f"saved with mlclf-acme 1.4.2; installed is {installed}" in str(warned[0].message)
 
 
 def test_installed_plugin_without_a_proper_version_is_refused(env):
@@ -159,6 +163,37 @@ def test_older_minor_version_warns(env):
 def test_same_or_newer_minor_version_is_silent(env, installed):
     env.install("acme", SOURCE, version=installed)
     require([ENTRY], COMPONENTS, manager=env.manager())
+
+
+def test_component_of_the_same_version_is_silent(env):
+    env.install("acme", SOURCE, version="1.5")
+    check_component_versions([FULL_ENTRY], COMPONENTS, manager=env.manager())
+
+
+def test_component_of_another_version_is_refused_unless_accepted(env):
+    env.install("acme", SOURCE.replace('summary=""', 'summary="", version=3'), version="1.5")
+    with pytest.raises(PluginIncompatibleError, match=r'Install "mlclf-acme==1\.4\.2"') as caught:
+        check_component_versions([FULL_ENTRY], COMPONENTS, manager=env.manager())
+    both = (
+        "saved with version 1 of head 'acme:attn' (mlclf-acme 1.4.2); installed is version 3 (mlclf-acme 1.5), which "
+        "may read its options otherwise."
+    )
+    assert both in str(caught.value)
+    with pytest.warns(PluginLoadWarning) as warned:
+        check_component_versions([FULL_ENTRY], COMPONENTS, manager=env.manager(), allow_version_mismatch=True)
+    assert both in str(warned[0].message)
+    assert warned[0].filename == __file__
+
+
+def test_model_that_lists_no_versions_of_components_is_not_compared(env):
+    env.install("acme", SOURCE.replace('summary=""', 'summary="", version=3'), version="1.5")
+    check_component_versions([ENTRY], COMPONENTS, manager=env.manager())
+
+
+def test_component_that_only_an_entry_names_is_never_looked_up(env):
+    env.install("acme", SOURCE, version="1.4.2")
+    listed = [{"kind": "loss", "name": "evil:x", "version": 9}, *FULL_ENTRY["components"]]
+    check_component_versions([FULL_ENTRY | {"components": listed}], COMPONENTS, manager=env.manager())
 
 
 def test_allowed_plugins_can_be_limited(env):
@@ -222,6 +257,9 @@ def test_unknown_built_in_component_is_refused_by_name():
         ({"api": "1.0"}, "api"),
         ({"used_for": ["metric"]}, "used_for"),
         ({"module": "os:system"}, "form"),
+        ({"components": [{"kind": "head", "name": "acme:attn", "version": "1"}]}, "components"),
+        ({"components": [{"kind": "head", "name": "acme:attn; ls", "version": 1}]}, "components"),
+        ({"components": [{"kind": "head", "name": "acme:attn", "version": 1, "target": "os:system"}]}, "components"),
     ],
 )
 def test_malformed_entry_is_refused_without_showing_it(change, field):

@@ -41,7 +41,7 @@ from mlclf.model import Model
 from mlclf.network import MultiLabelNetwork
 from mlclf.options import Options, TrainingOptions
 from mlclf.parts import Parts
-from mlclf.plugins import Kind, provenance, require, resolve
+from mlclf.plugins import Kind, check_component_versions, provenance, require, resolve
 from mlclf.replay import ReplayBuffer, ReplayOptions
 from mlclf.thresholds import Thresholds
 from mlclf.training.epochs import resolved_training
@@ -176,6 +176,7 @@ def load_model(
         allow_plugins=allow_plugins,
         allow_version_mismatch=allow_plugin_version_mismatch,
     )
+    check_component_versions(manifest.plugins, manifest.names(), allow_version_mismatch=allow_plugin_version_mismatch)
     check_uses(manifest)
     parts = _parts(manifest)
     statistics = LabelStatistics(

@@ -33,7 +33,7 @@ from mlclf.multitask.manifest import (
     read_multitask_manifest,
 )
 from mlclf.multitask.sharing import check_shares, prepared
-from mlclf.plugins import provenance, require, resolve
+from mlclf.plugins import check_component_versions, provenance, require, resolve
 from mlclf.plugins.spec import Kind
 
 
@@ -83,6 +83,9 @@ def load_tasks(
         _components(manifest.backbone.name),
         allow_plugins=allow_plugins,
         allow_version_mismatch=allow_plugin_version_mismatch,
+    )
+    check_component_versions(
+        manifest.plugins, _components(manifest.backbone.name), allow_version_mismatch=allow_plugin_version_mismatch
     )
     shared = prepared(_load_backbone(folder, manifest), device)
     models = {}

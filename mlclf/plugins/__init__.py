@@ -3,6 +3,7 @@
 :mod:`mlclf.plugins.hookspecs` shows a whole plugin. Importing this package imports no torch, and no plugin.
 """
 
+from mlclf.plugins.component_versions import check_component_versions
 from mlclf.plugins.hookspecs import API_VERSION, hookimpl, hookspec
 from mlclf.plugins.manager import PluginManager
 from mlclf.plugins.provenance import provenance, require
@@ -36,6 +37,7 @@ __all__ = [
     "PluginLoadWarning",
     "PluginManager",
     "PluginRecord",
+    "check_component_versions",
     "component_classes",
     "component_names",
     "component_specs",

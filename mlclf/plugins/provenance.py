@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -48,12 +48,28 @@ def _check_version_text(text: str) -> str:
     return text
 
 
+def _check_component_name(text: str) -> str:
+    if not is_component_name(text):
+        raise ValueError("no component name")
+    return text
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
+class PluginComponent(TypedDict):
+    """One component of a plugin, with the version of its options (``ComponentSpec.version``)."""
+
+    kind: Kind
+    name: Annotated[str, AfterValidator(_check_component_name)]
+    version: Annotated[int, Field(ge=1)]
+
+
 @with_config(ConfigDict(extra="forbid", strict=True))
 class PluginEntry(TypedDict):
     """One plugin in a saved model's manifest.
 
     ``package`` and ``version`` are those of the distribution that provided it, ``api`` the plugin API it was written
-    for, ``used_for`` the kinds of component that the model takes from it.
+    for, ``used_for`` the kinds of component that the model takes from it, ``components`` these components; models of
+    earlier versions of mlclf do not list them.
     """
 
     id: Annotated[str, AfterValidator(_check_plugin_id)]
@@ -62,6 +78,7 @@ class PluginEntry(TypedDict):
     version: Annotated[str, AfterValidator(_check_version_text)]
     api: Annotated[list[int], Field(min_length=2, max_length=2)]
     used_for: list[Kind]
+    components: NotRequired[list[PluginComponent]]
 
 
 _ENTRIES = TypeAdapter(list[PluginEntry])
@@ -95,7 +112,7 @@ def provenance(components: Components, *, manager: PluginManager | None = None) 
     []
     """
     manager = manager or get_manager()
-    return [_entry(manager.load(plugin_id), uses) for plugin_id, uses in sorted(_users(components).items())]
+    return [_entry(manager.load(plugin_id), uses, manager) for plugin_id, uses in sorted(_users(components).items())]
 
 
 def require(
@@ -137,7 +154,8 @@ def require(
     Warns
     -----
     PluginLoadWarning
-        If an older minor version is installed than the one that saved the model.
+        If an older minor version is installed than the one that saved the model, or another major version that is
+        accepted.
 
     Examples
     --------
@@ -145,7 +163,7 @@ def require(
     """
     manager = manager or get_manager()
     _check_allow_plugins(allow_plugins)
-    by_id = _checked(entries)
+    by_id = checked_entries(entries)
     _check_names(components)
     for plugin_id, uses in sorted(_users(components).items()):
         if plugin_id not in by_id:
@@ -153,12 +171,12 @@ def require(
         need = f"this model needs plugin {plugin_id!r} ({', '.join(f'{kind} {name!r}' for kind, name in uses)})"
         _check_allowed(plugin_id, need, allow_plugins)
         _check_installed(by_id[plugin_id], need, manager, allow_version_mismatch)
-    for kind, name in _each(components):
+    for kind, name in each_component(components):
         if plugin_id_of(name) in (None, LOCAL_ID):
             find_component(kind, name, manager=manager)
 
 
-def _each(components: Components) -> Iterator[tuple[Kind, str]]:
+def each_component(components: Components) -> Iterator[tuple[Kind, str]]:
     """Yield kind and name of every component, in the order of the kinds."""
     for kind in KINDS:
         names: str | tuple[str, ...] = components.get(kind, ())
@@ -169,14 +187,14 @@ def _each(components: Components) -> Iterator[tuple[Kind, str]]:
 def _users(components: Components) -> dict[str, list[tuple[Kind, str]]]:
     """Return the components that come from each plugin."""
     users: dict[str, list[tuple[Kind, str]]] = {}
-    for kind, name in _each(components):
+    for kind, name in each_component(components):
         plugin_id = plugin_id_of(name)
         if plugin_id not in (None, LOCAL_ID):
             users.setdefault(str(plugin_id), []).append((kind, name))
     return users
 
 
-def _entry(record: PluginRecord, uses: list[tuple[Kind, str]]) -> PluginEntry:
+def _entry(record: PluginRecord, uses: list[tuple[Kind, str]], manager: PluginManager) -> PluginEntry:
     """Return the entry of a loaded plugin, in a form that :func:`require` accepts."""
     entry: PluginEntry = {
         "id": record.id,
@@ -184,6 +202,10 @@ def _entry(record: PluginRecord, uses: list[tuple[Kind, str]]) -> PluginEntry:
         "version": record.version,
         "api": list(record.api or ()),
         "used_for": list(dict.fromkeys(kind for kind, _ in uses)),
+        "components": [
+            {"kind": kind, "name": name, "version": find_component(kind, name, manager=manager).version}
+            for kind, name in uses
+        ],
     }
     try:
         return _ENTRIES.validate_python([entry])[0]
@@ -194,7 +216,7 @@ def _entry(record: PluginRecord, uses: list[tuple[Kind, str]]) -> PluginEntry:
         ) from None
 
 
-def _checked(entries: Iterable[Mapping[str, Any]]) -> dict[str, PluginEntry]:
+def checked_entries(entries: Iterable[Mapping[str, Any]]) -> dict[str, PluginEntry]:
     """Return entries, by plugin id, whose strings are safe to show; malformed ones are refused without showing them."""
     try:
         return {entry["id"]: entry for entry in _ENTRIES.validate_python(list(entries))}
@@ -205,7 +227,7 @@ def _checked(entries: Iterable[Mapping[str, Any]]) -> dict[str, PluginEntry]:
 
 def _check_names(components: Components) -> None:
     if not set(components) <= set(KINDS) or not all(
-        isinstance(name, str) and is_component_name(name) for _, name in _each(components)
+        isinstance(name, str) and is_component_name(name) for _, name in each_component(components)
     ):
         raise BundleDamagedError("The model's components must be named 'name' or 'plugin:name', by kind.")
 
@@ -252,9 +274,10 @@ def _check_version(entry: PluginEntry, record: PluginRecord, saved: str, allow_v
     if (installed.epoch, installed.major) != (wanted.epoch, wanted.major):
         if not allow_version_mismatch:
             raise PluginIncompatibleError(
-                f'{here}, another major version. Install "{_requirement(entry)}", or pass allow_version_mismatch=True '
-                "and check the predictions."
+                f'{here}, another major version. Install "{_requirement(entry)}", or load it with '
+                "allow_plugin_version_mismatch=True and check the predictions."
             )
+        warnings.warn(f"{here}, another major version. Check the predictions.", PluginLoadWarning, 4)
     elif installed.release[:2] < wanted.release[:2]:
         warnings.warn(f'{here}, which is older. Better: pip install "{_requirement(entry)}"', PluginLoadWarning, 4)
 
