@@ -1,72 +1,24 @@
-"""``mlclf compare``: runs in processes of their own, kept, and shown on one page that needs nothing else."""
+"""``mlclf compare``: rows, combinations, and what is run again; the command."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import stat
-import subprocess
-import sys
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from comparing_kit import ROWS, fits, result, run_twice
 from typer.testing import CliRunner
 
-from mlclf import BertOptions, LoraOptions, TrainingOptions
-from mlclf.charts.axis import Axis
+from mlclf import LoraOptions, TrainingOptions
 from mlclf.cli.app import app
-from mlclf.comparing import ComparedRows, Comparison, compare, processes, read_rows
-from mlclf.comparing.comparison import Run
-from mlclf.comparing.jobs import Settings, make_jobs
-from mlclf.comparing.matrix import Cell, Refusal, make_matrix
-from mlclf.comparing.page import page
-from mlclf.comparing.plots import PLOTS, svg
+from mlclf.comparing import ComparedRows, compare, read_rows
+from mlclf.comparing.matrix import Refusal, make_matrix
 from mlclf.comparing.processes import Task
-from mlclf.comparing.table import columns, summarise
-from mlclf.comparing.worker import check, fit
 from mlclf.datasets import Dataset, make_feedback, save_jsonl
 from mlclf.exceptions import DataFileError, OptionsError, UnknownComponentError
-
-HOSTILE = """<script>alert("x")</script>'&<img src=x onerror=y>"""
-ROWS = ComparedRows(train=make_feedback(60), test=make_feedback(20, random_state=1))
-
-
-def result(micro: float = 0.5, **given: Any) -> dict[str, Any]:
-    """What the process of a run writes."""
-    names = ("macro_f1", "samples_f1", "mean_average_precision", "micro_f1_at_half", "macro_f1_at_half")
-    return {
-        "status": "finished",
-        "figures": {"micro_f1": micro, **dict.fromkeys(names, 0.25)},
-        "seconds": 12.0,
-        "rows_per_second": 300.0,
-        "precision": "fp32",
-        "best_epoch": 1.0,
-        "n_trainable": 10,
-        "n_parameters": 1000,
-        "share": 0.01,
-        "choice": None,
-        "peak_memory": 500 << 20,
-        "peak_gpu_memory": None,
-        **given,
-    }
-
-
-def cell(strategy: str = "lora", backbone: str = "bert", head: str = "bce") -> Cell:
-    entries: Any = {kind: [{"name": kind, "options": {}}] for kind in ("backbone", "strategy", "head")}
-    return Cell(backbone, strategy, head, entries)
-
-
-def comparison(*runs: Run, **given: Any) -> Comparison:
-    return Comparison(ROWS, (0, 1), Settings(), runs=runs, **given)
 
 
 @pytest.fixture
@@ -86,23 +38,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setattr("mlclf.comparing.runner.results", results)
     return asked
-
-
-def fits(asked: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    return [
-        (content["job"]["components"]["strategy"][0]["name"], content["job"]["seed"])
-        for content in asked
-        if content["kind"] == "fit"
-    ]
-
-
-def run_twice(fake: list[dict[str, Any]], out: Path, first: dict[str, Any], second: dict[str, Any]) -> int:
-    """Return how many fits a second comparison makes."""
-    same = {"backbones": ["bert"], "strategies": ["lora"], "seeds": 1, "verbose": 0, "out": out}
-    compare(first.pop("data", ROWS), **{**same, **first})
-    fake.clear()
-    compare(second.pop("data", ROWS), **{**same, **second})
-    return len(fits(fake))
 
 
 class TestRows:
@@ -261,189 +196,6 @@ class TestResumption:
             compare(ROWS, out=tmp_path, seeds=1)
 
 
-class TestTable:
-    def test_seeds_become_mean_and_sample_standard_deviation_best_first(self) -> None:
-        rows = summarise([(cell("a"), 0, result(0.4)), (cell("b"), 0, result(0.5)), (cell("b"), 1, result(0.6))])
-        assert [(row.number, row.cell.strategy, row.seeds) for row in rows] == [(1, "b", (0, 1)), (2, "a", (0,))]
-        table = dict(columns(rows))
-        assert table["micro-F1"] == ["0.550 ± 0.071", "0.400"]
-        assert table["peak MiB"] == ["500", "500"]
-        assert table["trainable"] == ["1 %", "1 %"]
-        assert "backbone" not in table
-        assert "GPU MiB" not in table
-
-    def test_what_auto_stood_for_is_shown(self) -> None:
-        rows = summarise([(cell("auto"), 0, result(choice={"strategy": "lora"}))])
-        assert dict(columns(rows))["strategy"] == ["auto → lora"]
-
-
-class Elements(HTMLParser):
-    """Collects elements and their attributes, and sees that each is closed."""
-
-    EMPTY = frozenset({"meta", "line", "circle"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in self.EMPTY:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: Any) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-class TestPage:
-    def test_hostile_names_are_text(self) -> None:
-        hostile = cell(HOSTILE, backbone=HOSTILE, head=HOSTILE)
-        found = comparison(
-            Run(hostile, 0, result()),
-            Run(cell(), 0, result(0.2)),
-            refused=(Refusal(HOSTILE, HOSTILE),),
-            failed=(Refusal(HOSTILE, HOSTILE),),
-        )
-        elements = Elements(page(replace(found, rows=replace(ROWS, source=HOSTILE))))
-        assert not {"script", "img"} & {tag for tag, _ in elements.found}
-        assert not any(name.startswith("on") for _, attributes in elements.found for name in attributes)
-        assert HOSTILE in elements.text
-
-    def test_page_loads_nothing(self) -> None:
-        elements = Elements(page(comparison(Run(cell(), 0, result()))))
-        assert not {"link", "script", "img", "iframe", "a"} & {tag for tag, _ in elements.found}
-        assert not any({"src", "href", "xlink:href"} & set(attributes) for _, attributes in elements.found)
-        policy = next(attributes for _, attributes in elements.found if "http-equiv" in attributes)
-        assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'"
-        assert "url(" not in elements.text
-        assert "@import" not in elements.text
-
-    def test_page_says_how_it_was_measured(self) -> None:
-        text = Elements(page(comparison(Run(cell(), 0, result()), Run(cell(), 1, result(0.7))))).text
-        assert "0.600 ± 0.141" in text
-        assert "nothing was tuned on them" in text
-        assert "60 training and 20 test rows" in text
-        assert "torch" in text
-
-    def test_page_without_a_finished_run_is_a_page(self) -> None:
-        assert "No run has finished." in Elements(page(comparison(failed=(Refusal("x", "y"),)))).text
-
-    @pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.name)
-    def test_plot_is_xml_with_a_title_a_description_and_a_point_for_each_cell(self, plot: Any) -> None:
-        runs = [(cell(HOSTILE), 0, result(0.4, share=0.0)), (cell("b"), 0, result(0.5)), (cell("b"), 1, result(0.6))]
-        root = ElementTree.fromstring(svg(plot, summarise(runs)))
-        ids = root.attrib["aria-labelledby"].split()
-        assert [next(e for e in root if e.get("id") == name).tag for name in ids] == ["title", "desc"]
-        points = [element for element in root if element.get("class", "").startswith("point")]
-        assert sorted(str(point.findall("text")[-1].text) for point in points) == ["1", "2"]
-        assert len([line for point in points for line in point.findall("line")]) == 1  # spread of two seeds
-
-
-@given(st.lists(st.floats(0, 1e7, allow_subnormal=False), min_size=1, max_size=9), st.sampled_from([None, False]))
-def test_axis_has_room_for_all_values_and_ascending_ticks(values: list[float], logarithmic: bool | None) -> None:
-    values = [0.0 if value < 1e-6 else value for value in values]
-    axis = Axis.over(values, logarithmic=logarithmic)
-    places = [axis.place(value) for value in values]
-    assert all(0 <= place <= 1 for place in places)
-    assert list(axis.ticks) == sorted(set(axis.ticks))
-    assert [p for _, p in sorted(zip(values, places, strict=True))] == sorted(places)
-    assert axis.place(axis.ticks[0]) == pytest.approx(0)
-    assert axis.place(axis.ticks[-1]) == pytest.approx(1)
-
-
-class TestWorker:
-    def test_run_is_fitted_and_scored(self, tiny_bert: Path, tmp_path: Path) -> None:
-        cells, _ = make_matrix([BertOptions(model=str(tiny_bert))], [LoraOptions(r=2)], ["bce"])
-        settings = Settings(training=TrainingOptions(epochs=1))
-        (job,) = make_jobs(cells, [7], ROWS, settings)
-        files = {name: str(tmp_path / f"{name}.jsonl") for name in ROWS.parts}
-        for name, data in ROWS.parts.items():
-            save_jsonl(data, files[name])
-        found = json.loads(json.dumps(fit({"job": job.content, "rows": files})))
-        assert 0 <= found["figures"]["micro_f1"] <= 1
-        assert found["peak_memory"] > 50 << 20
-        assert found["share"] == found["n_trainable"] / found["n_parameters"]
-        assert 0 < found["share"] < 0.5
-        assert found["seconds"] > 0
-
-    def test_check_says_what_a_loaded_backbone_cannot_take(self, tmp_path: Path) -> None:
-        from mlclf.testing import tiny_encoder
-
-        backbone = BertOptions(model=str(tiny_encoder("albert", tmp_path / "albert")))
-        cells, _ = make_matrix([backbone], ["partial", "full", "auto"], ["bce"])
-        pairs = [(found.entries["strategy"], found.entries["head"]) for found in cells]
-        reasons = check({"backbone": cells[0].entries["backbone"], "pairs": pairs})["refusals"]
-        assert "layers share weights" in reasons[0]
-        assert reasons[1:] == [None, None]
-
-
-class TestProcesses:
-    """With a program in place of Python, which starts at once."""
-
-    @pytest.fixture
-    def program(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-        def write(script: str) -> Task:
-            file = tmp_path / "program"
-            file.write_text(f"#!/bin/sh\n{script}\n")
-            file.chmod(file.stat().st_mode | stat.S_IXUSR)
-            monkeypatch.setattr(processes.sys, "executable", str(file))
-            return Task({"kind": "fit"}, tmp_path / "runs" / "one")
-
-        return write
-
-    def test_result_is_read_and_nothing_else_stays(self, program: Any, tmp_path: Path) -> None:
-        task = program(f"""echo '{{"status": "finished"}}' > {tmp_path}/runs/one.json""")
-        assert list(processes.results([task], parallel=2, threads=1)) == [(task, {"status": "finished"})]
-        assert [path.name for path in task.stem.parent.iterdir()] == ["one.json"]
-
-    @pytest.mark.parametrize(
-        ("script", "words"),
-        [
-            ("kill -9 $$", "ended by signal SIGKILL, most likely for lack of memory"),
-            ("echo no such library; exit 3", "ended with status 3 and no result: no such library"),
-        ],
-    )
-    def test_process_without_a_result_has_a_reason(self, program: Any, script: str, words: str) -> None:
-        ((_, found),) = processes.results([program(script)], parallel=1, threads=1)
-        assert found["status"] == "failed"
-        assert words in found["reason"]
-
-    @pytest.mark.parametrize("script", ["exec sleep 60", "trap '' TERM; while true; do sleep 1; done"])
-    def test_interruption_ends_processes(self, program: Any, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(processes, "_PATIENCE", 0.3)
-        task = program(script)
-        started: list[subprocess.Popen[bytes]] = []
-        popen = subprocess.Popen
-
-        def remember(*arguments: Any, **given: Any) -> subprocess.Popen[bytes]:
-            started.append(popen(*arguments, **given))
-            return started[-1]
-
-        def interrupt(seconds: float) -> None:
-            time.sleep(0.2)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        monkeypatch.setattr(processes.subprocess, "Popen", remember)
-        monkeypatch.setattr(processes, "time", type("T", (), {"sleep": interrupt, "monotonic": time.monotonic}))
-        before = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt):
-            list(processes.results([task], parallel=1, threads=1))
-        assert started[0].poll() is not None
-        assert signal.getsignal(signal.SIGTERM) == before
-        assert list(task.stem.parent.iterdir()) == []
-
-
 def run_cli(*arguments: Any, status: int = 0) -> Any:
     found = CliRunner().invoke(app, ["compare", *map(str, arguments)])
     assert found.exit_code == status, (found.exit_code, found.stdout, found.stderr, found.exception)
@@ -506,25 +258,3 @@ class TestCommand:
         error = run_cli("--data", data, "--out", tmp_path / "out", *arguments, status=2).stderr
         assert words in error
         assert not fake
-
-
-@pytest.mark.slow
-def test_whole_comparison_in_processes_interrupted_and_continued(tiny_bert: Path, tmp_path: Path) -> None:
-    save_jsonl(make_feedback(60), tmp_path / "rows.jsonl")
-    command = [sys.executable, "-c", "from mlclf.cli.app import main; main()", "compare", "--data", "rows.jsonl"]
-    command += ["--set", f"backbone.model={tiny_bert}", "--strategies", "head-only,auto", "--seeds", "2"]
-    command += ["--set", "training.epochs=1", "--out", "out"]
-    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "out" / "runs").glob("*.json") if (tmp_path / "out").is_dir() else []):
-        assert first.poll() is None
-        time.sleep(0.1)
-    first.send_signal(signal.SIGINT)
-    assert "goes on" in first.communicate(timeout=60)[1]
-    assert first.returncode == 130
-    kept = {path.name for path in (tmp_path / "out" / "runs").iterdir()}
-    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert f"4 runs, {len(kept)} of them finished before." in second.stderr
-    assert "auto → head-only" in second.stdout
-    found = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert [row["seeds"] for row in found["cells"]] == [[0, 1], [0, 1]]
-    assert kept <= {path.name for path in (tmp_path / "out" / "runs").iterdir()}
