@@ -31,6 +31,13 @@ class Options(BaseModel):
     registered name (``"lora"``, ``"acme:attention"``): an options object then says by itself which
     component is meant.
 
+    Attributes
+    ----------
+    component : str
+        Registered name of the component; must be set.
+    model_config : dict
+        How pydantic reads values; leave it as it is.
+
     Examples
     --------
     >>> from mlclf.options import Options
@@ -91,6 +98,11 @@ class NamedOptions(Options):
     Options of losses, calibrators and augmentations extend it. Where they are saved or written as JSON they are
     ``{"name": "acme:soft-f1", "beta": 2.0}``, so that the reader knows whose options they are. A base class of all
     options of one kind says so in ``kind``.
+
+    Attributes
+    ----------
+    kind : str
+        Kind of the component where a base class is that of one kind, as ``LossOptions`` is; otherwise empty.
 
     Examples
     --------

@@ -254,6 +254,11 @@ def test_plugin_api_page_names_every_field_of_a_record(record: Any) -> None:
     assert [field.name for field in dataclasses.fields(record) if f"| `{field.name}` |" not in page] == []
 
 
+def test_plugin_api_page_says_what_each_name_means() -> None:
+    page = rendered("docs/api/plugin_api.md")
+    assert [line for line in page.splitlines() if re.search(r"\|\s*\|$", line)] == []
+
+
 def test_plugin_api_page_names_the_version() -> None:
     assert "this mlclf offers: {}.{}.".format(*API_VERSION) in rendered("docs/api/plugin_api.md")
     assert f"MLCLF_PLUGIN_API = {API_VERSION}" in (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 import mlclf
+import mlclf.heads
 import mlclf.interfaces
 import mlclf.plugins
 
 API_PAGES = Path(__file__).parent.parent / "docs" / "api"
-PUBLIC = [(module, name) for module in (mlclf, mlclf.interfaces, mlclf.plugins) for name in module.__all__]
+PUBLIC = [(module, name) for module in (mlclf, mlclf.heads, mlclf.interfaces, mlclf.plugins) for name in module.__all__]
 
 
 def documented() -> set[str]:
@@ -33,7 +34,7 @@ def public_objects(*modules: Any) -> list[Any]:
     ]
 
 
-EVERYTHING = public_objects(mlclf, mlclf.interfaces, mlclf.plugins)
+EVERYTHING = public_objects(mlclf, mlclf.heads, mlclf.interfaces, mlclf.plugins)
 
 
 def functions_of(value: Any) -> list[tuple[str, Any]]:

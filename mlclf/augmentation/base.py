@@ -60,6 +60,11 @@ class Augmentation(ABC):  # each of the two methods may be left as it is, and on
     options : NamedOptions
         An object of the class named in ``Options``.
 
+    Attributes
+    ----------
+    Options : type
+        Class of its options, whose ``component`` is the registered name; must be set.
+
     Examples
     --------
     A whole augmentation, which writes some texts in upper case:

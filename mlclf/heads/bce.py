@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Annotated, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from mlclf.heads.first_bias import first_bias, restart_bias
+from mlclf.heads.precision import without_autocast
 from mlclf.interfaces.backbone import Backbone, BackboneOutput
 from mlclf.interfaces.head import HeadCapabilities, LabelStatistics, LogitsHead
-from mlclf.losses import LossChoice, make_loss, prior_logits
+from mlclf.losses import LossChoice, make_loss
 from mlclf.options import Options
 
 # Standard deviation of the first output weights. A pooled vector has a length of 4 to 20, so that first logits are
@@ -116,28 +116,18 @@ class BceHead(LogitsHead):
         self.output = nn.Linear(widths[-1], labels.n_labels)
         nn.init.normal_(self.output.weight, std=_OUTPUT_STD)
         with torch.no_grad():
-            self.output.bias.copy_(first_bias(labels) if options.prior_bias else torch.zeros(labels.n_labels))
+            self.output.bias.copy_(first_bias(options, labels))
 
     def grow(self, backbone: Backbone, before: LabelStatistics, after: LabelStatistics) -> BceHead:
         """Return a head for more labels; labels that no row told about so far start at their prior now."""
         grown = cast(BceHead, super().grow(backbone, before, after))
-        if self.options.prior_bias:
-            learned = np.zeros(after.n_labels, dtype=np.bool_)
-            learned[: before.n_labels] = before.known > 0
-            with torch.no_grad():
-                grown.output.bias[~learned] = first_bias(after).to(grown.output.bias.device)[~learned]
+        restart_bias(grown.output.bias, self.options, before, after)
         return grown
 
     def features_to_logits(self, output: BackboneOutput) -> Tensor:
         """Return logits of each row, float32 ``(n_rows, n_labels)``."""
         with without_autocast(output.pooled.device.type):
             return _in_blocks(self.output, self.hidden(output.pooled.float()))
-
-
-def first_bias(labels: LabelStatistics) -> Tensor:
-    """Return the logits of the labels' frequencies; a label that no row tells about has the mean of the others."""
-    logits, told = prior_logits(labels), torch.from_numpy(labels.known > 0)
-    return torch.where(told, logits, logits[told].mean()) if told.any() else logits
 
 
 def _in_blocks(layer: nn.Linear, inputs: Tensor) -> Tensor:
@@ -164,10 +154,3 @@ def _hidden_layers(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
     for wide, narrow in pairwise(widths):
         layers += [nn.Linear(wide, narrow), nn.GELU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers)
-
-
-def without_autocast(device_type: str) -> AbstractContextManager[None]:
-    """Switch mixed precision off; without it enter nothing, so that an exported graph is plain."""
-    if not torch.is_autocast_enabled(device_type):
-        return nullcontext()
-    return torch.autocast(device_type, enabled=False)

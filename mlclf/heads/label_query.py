@@ -13,9 +13,10 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from mlclf.exceptions import BundleDamagedError, UnknownLabelError
-from mlclf.heads.bce import first_bias, without_autocast
+from mlclf.heads.first_bias import first_bias
 from mlclf.heads.label_branches import LabelBranches, branch_ids
 from mlclf.heads.label_query_reading import Readout, packing_fails, read_batched, read_packed
+from mlclf.heads.precision import without_autocast
 from mlclf.heads.state_scorer import StateScorer
 from mlclf.heads.word_logits import CONTENT_FREE
 from mlclf.heads.yes_no import YesNoScorer, with_mask
@@ -193,7 +194,7 @@ class LabelQueryHead(LogitsHead):
             rows = with_mask(backbone, rows)
         self.branches = LabelBranches(rows)
         backbone.reserve(-(-self.branches.longest // _ROOM) * _ROOM)
-        bias = first_bias(labels) if options.prior_bias else torch.zeros(labels.n_labels)
+        bias = first_bias(options, labels)
         if options.scorer == "linear":
             self.scorer = StateScorer(backbone.hidden_size, bias, options.dropout)
         else:

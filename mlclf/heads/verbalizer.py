@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mlclf.encoding import TextEncoder
 from mlclf.exceptions import OptionsError, UnknownLabelError
-from mlclf.heads.bce import first_bias, without_autocast
+from mlclf.heads.first_bias import first_bias, restart_bias
+from mlclf.heads.precision import without_autocast
 from mlclf.heads.verbalizer_prompt import ClozePrompt, check_template, make_cloze, words_in_place
 from mlclf.heads.word_logits import CONTENT_FREE, CalibratedLogits, WordLogits
 from mlclf.interfaces.backbone import Backbone, BackboneOutput
@@ -150,18 +151,13 @@ class VerbalizerHead(LogitsHead):
         self.loss = make_loss(options.loss, labels, label_weights=options.label_weights)
         self.prompt = make_cloze(options.template, backbone.encoder, backbone.options.component)
         self.words = WordLogits(self._tokens(backbone, labels))
-        self.output = CalibratedLogits(first_bias(labels) if options.prior_bias else torch.zeros(labels.n_labels))
+        self.output = CalibratedLogits(first_bias(options, labels))
         self._take_baseline(backbone)
 
     def grow(self, backbone: Backbone, before: LabelStatistics, after: LabelStatistics) -> VerbalizerHead:
         """Return a head for more labels; labels that no row told about so far start at their prior now."""
         grown = cast(VerbalizerHead, super().grow(backbone, before, after))
-        if self.options.prior_bias:
-            untold = np.ones(after.n_labels, dtype=np.bool_)
-            untold[: before.n_labels] = before.known == 0
-            bias = grown.output.bias
-            with torch.no_grad():
-                bias[torch.from_numpy(untold)] = first_bias(after).to(bias.device)[torch.from_numpy(untold)]
+        restart_bias(grown.output.bias, self.options, before, after)
         return grown
 
     def text_encoder(self, backbone: Backbone) -> TextEncoder:

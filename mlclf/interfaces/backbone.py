@@ -134,6 +134,20 @@ class Backbone(MemoryReader, nn.Module, ABC):
 
     Attributes
     ----------
+    Options : type
+        Class of its options, whose ``component`` is the registered name; must be set.
+    family : {"encoder", "causal-lm", "masked-lm", "other"}
+        What kind of model it is; strategies and heads declare which families they work with.
+    exportable : bool
+        Whether it can be exported to ONNX.
+    hidden_size : int
+        Size of a token state; set by ``load``.
+    pad_id : int
+        Token id of padding; set by ``set_tokenizer``.
+    padding_side : {"right", "left"}
+        Where padding stands.
+    window_aggregation : {"max", "mean"}
+        How the logits of a long text's windows become those of the text.
     model : nn.Module
         The pretrained part, which strategies adapt; set by ``load``.
     pooling : nn.Module

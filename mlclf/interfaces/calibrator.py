@@ -33,6 +33,8 @@ class Calibrator(ABC):
 
     Attributes
     ----------
+    Options : type
+        Class of its options, whose ``component`` is the registered name; must be set.
     n_labels : int
         Labels that it was fitted for; set by whoever calls ``fit`` or ``load_state``. Labels that are added to the
         model later have no calibration until it is fitted again.

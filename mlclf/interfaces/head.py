@@ -118,6 +118,8 @@ class Head(nn.Module, ABC):
 
     Attributes
     ----------
+    Options : type
+        Class of its options, whose ``component`` is the registered name; must be set.
     capabilities : HeadCapabilities
         What it declares; an object may declare something else than its class where that depends on options.
     """
@@ -264,6 +266,11 @@ class LogitsHead(Head):
 
     Subclasses write ``bind`` and ``features_to_logits``; the loss is made in ``bind``, with
     :func:`mlclf.losses.make_loss` where the user chooses it, and stored as ``self.loss``.
+
+    Attributes
+    ----------
+    loss : nn.Module
+        Maps ``(logits, targets, known)`` to the loss of each sample; set by ``bind``.
 
     Examples
     --------

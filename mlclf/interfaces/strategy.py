@@ -95,6 +95,8 @@ class Strategy(ABC):
 
     Attributes
     ----------
+    Options : type
+        Class of its options, whose ``component`` is the registered name; must be set.
     capabilities : StrategyCapabilities
         What it declares; an object may declare something else than its class where that depends on options.
     learning_rates : LearningRates

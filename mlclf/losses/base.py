@@ -41,6 +41,8 @@ class MultiLabelLoss(nn.Module, ABC, Generic[OptionsType]):
 
     Attributes
     ----------
+    Options : type
+        Class of its options, whose ``component`` is the registered name; must be set.
     weighs_labels : bool
         Whether ``label_weights`` change the loss. Where False, :func:`make_loss` refuses weights instead of dropping
         them.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mlclf.heads import first_bias, restart_bias, without_autocast
 from mlclf.interfaces import Backbone, BackboneOutput, HeadCapabilities, LabelStatistics, LogitsHead
-from mlclf.losses import make_loss, prior_logits
+from mlclf.losses import make_loss
 from mlclf_label_attention.options import LaatOptions, LwanOptions
 from mlclf_label_attention.reading import attention, read_labels
 
@@ -76,7 +75,7 @@ class LwanHead(LogitsHead):
         width = self.make_keys(backbone.hidden_size)
         self.queries = nn.Parameter(torch.randn(labels.n_labels, width) * _QUERY_STD)
         self.weights = nn.Parameter(torch.randn(labels.n_labels, backbone.hidden_size) * _OUTPUT_STD)
-        self.bias = nn.Parameter(_first_bias(labels) if options.prior_bias else torch.zeros(labels.n_labels))
+        self.bias = nn.Parameter(first_bias(options, labels))
 
     def make_keys(self, hidden: int) -> int:
         """Create what :meth:`keys` needs, and return the keys' size."""
@@ -89,16 +88,12 @@ class LwanHead(LogitsHead):
     def grow(self, backbone: Backbone, before: LabelStatistics, after: LabelStatistics) -> LwanHead:
         """Return a head for more labels; labels that no row told about so far start at their prior now."""
         grown = cast(LwanHead, super().grow(backbone, before, after))
-        if self.options.prior_bias:
-            learned = np.zeros(after.n_labels, dtype=np.bool_)
-            learned[: before.n_labels] = before.known > 0
-            with torch.no_grad():
-                grown.bias[~learned] = _first_bias(after).to(grown.bias.device)[~learned]
+        restart_bias(grown.bias, self.options, before, after)
         return grown
 
     def features_to_logits(self, output: BackboneOutput) -> Tensor:
         """Return logits of each row, float32 ``(n_rows, n_labels)``."""
-        with _without_autocast(output.tokens.device.type):
+        with without_autocast(output.tokens.device.type):
             states = self.dropout(output.tokens.float())
             return read_labels(self.keys(states), states, output.mask, self.queries, self.weights) + self.bias
 
@@ -115,7 +110,7 @@ class LwanHead(LogitsHead):
         Tensor of float32, shape (n_rows, n_labels, length)
             Sums to 1 over the tokens of a row; 0 at padding.
         """
-        with _without_autocast(output.tokens.device.type):
+        with without_autocast(output.tokens.device.type):
             return attention(self.keys(output.tokens.float()), output.mask, self.queries).transpose(1, 2)
 
 
@@ -154,16 +149,3 @@ class LaatHead(LwanHead):
     def keys(self, states: Tensor) -> Tensor:
         """Return the states' hidden layer."""
         return torch.tanh(self.hidden(states))
-
-
-def _first_bias(labels: LabelStatistics) -> Tensor:
-    """Return the logits of the labels' frequencies; a label that no row tells about has the mean of the others."""
-    logits, told = prior_logits(labels), torch.from_numpy(labels.known > 0)
-    return torch.where(told, logits, logits[told].mean()) if told.any() else logits
-
-
-def _without_autocast(device_type: str) -> AbstractContextManager[None]:
-    """Switch mixed precision off; without it enter nothing, so that an exported graph is plain."""
-    if not torch.is_autocast_enabled(device_type):
-        return nullcontext()
-    return torch.autocast(device_type, enabled=False)
