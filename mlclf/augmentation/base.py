@@ -30,6 +30,7 @@ class Corpus:
     Parameters
     ----------
     texts : sequence of str, length n_samples
+        As they are, in the order of the rows.
     weights : ndarray of float32, shape (n_samples,)
         Sample weights.
     lengths : ndarray of int64, shape (n_samples,)
