@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from mlclf.heads.first_bias import first_bias, restart_bias
+from mlclf.heads.bias import first_bias, restart_bias
 from mlclf.heads.precision import without_autocast
 from mlclf.interfaces.backbone import Backbone, BackboneOutput
 from mlclf.interfaces.head import HeadCapabilities, LabelStatistics, LogitsHead

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from mlclf.exceptions import BundleDamagedError, UnknownLabelError
-from mlclf.heads.first_bias import first_bias
+from mlclf.heads.bias import first_bias
 from mlclf.heads.label_branches import LabelBranches, branch_ids
 from mlclf.heads.label_query_reading import Readout, packing_fails, read_batched, read_packed
 from mlclf.heads.precision import without_autocast

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mlclf.encoding import TextEncoder
 from mlclf.exceptions import OptionsError, UnknownLabelError
-from mlclf.heads.first_bias import first_bias, restart_bias
+from mlclf.heads.bias import first_bias, restart_bias
 from mlclf.heads.precision import without_autocast
 from mlclf.heads.verbalizer_prompt import ClozePrompt, check_template, make_cloze, words_in_place
 from mlclf.heads.word_logits import CONTENT_FREE, CalibratedLogits, WordLogits
