@@ -69,6 +69,46 @@ def test_a_boolean_mask_means_the_same(dropout: float) -> None:
     assert output.isfinite().all()
 
 
+@pytest.mark.parametrize("size", [1.0, 1e3])
+def test_scores_too_large_or_too_small_for_bare_exponentials_are_right(size: float) -> None:
+    results = []
+    for function in (eager_attention_forward, attention):
+        leaf, query, key, value = states(9)
+        output, _ = function(nn.Module(), query * size, key * size, value, None, dropout=0.0, scaling=SIZE**-0.5)
+        output.square().sum().backward()
+        results.append((output, leaf.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-5 * size**2)
+
+
+def test_gradients_of_short_rows_are_those_of_finite_differences() -> None:
+    query, key, value = (part.detach().double().requires_grad_() for part in states(4)[1:])
+    mask = additive(boolean_mask(4), torch.float64).clamp(min=-1e30)[:2]
+    inputs = (query[:2], key[:2], value[:2])
+
+    def output(*parts: Tensor) -> Tensor:
+        return attention(nn.Module(), *parts, mask, dropout=NO_DROPOUT, scaling=0.4)[0]
+
+    # The softmax itself is float32.
+    assert torch.autograd.gradcheck(output, inputs, eps=1e-3, atol=1e-3, rtol=1e-2)
+
+
+def test_a_second_derivative_is_refused_and_not_wrong() -> None:
+    output, _ = attention(nn.Module(), *states(6)[1:], None, dropout=NO_DROPOUT)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        output.sum().backward(create_graph=True)
+
+
+def test_what_was_dropped_has_no_part_in_the_gradient() -> None:
+    _, query, key, value = states(6)
+    torch.manual_seed(1)
+    output, _ = attention(nn.Module(), query * 0, key, value, None, dropout=0.5)
+    # With equal scores the weights are 2/6 where kept, so that the output says which values were.
+    of_value = torch.autograd.grad(output[0, 0, 0].sum(), value)[0][0, 0, :, 0]
+    expected = (of_value[:, None] * value[0, 0]).sum(0)
+    torch.testing.assert_close(output[0, 0, 0], expected)
+    assert set(of_value.mul(6).round().tolist()) == {0.0, 2.0}
+
+
 def test_dropout_keeps_the_expectation() -> None:
     torch.manual_seed(0)
     parts = [part.detach() for part in states(12)[1:]]

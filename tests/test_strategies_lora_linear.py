@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mlclf.strategies.lora_layers import inject
-from mlclf.strategies.lora_linear import FastLoraLinear, LowRankUpdate
+from mlclf.strategies.lora_linear import FastLoraLinear
 from mlclf.strategies.lora_peft import LoraConfig, PeftLoraLinear, inject_adapter_in_model
+from mlclf.strategies.lora_update import LowRankUpdate, Update, updated
 
 
 def layer_of(*, bias: bool = True, takes_from_base: bool = False, **config: Any) -> FastLoraLinear:
@@ -43,7 +44,8 @@ def test_output_and_gradients_are_those_of_peft(shape: tuple[int, ...], bias: bo
     layer = layer_of(bias=bias, init_lora_weights=init, takes_from_base=init == "pissa")
     x = torch.randn(shape)
     for fast, slow in zip(run(FastLoraLinear.forward, layer, x), run(PeftLoraLinear.forward, layer, x), strict=True):
-        torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-6)
+        # Sums of numbers near 1 by another library: a few units in the last place.
+        torch.testing.assert_close(fast, slow, rtol=1e-5, atol=5e-6)
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
@@ -51,8 +53,15 @@ def test_gradients_are_those_of_finite_differences() -> None:
     x, weight, bias = torch.randn(5, 6), torch.randn(4, 6), torch.randn(4)
     down, up = torch.randn(2, 6), torch.randn(4, 2)
     x, weight, bias, down, up = (tensor.double() for tensor in (x, weight, bias, down, up))
-    learning = [tensor.requires_grad_(True) for tensor in (x, down, up)]
-    assert torch.autograd.gradcheck(lambda x, a, b: LowRankUpdate.apply(x, weight, bias, a, b, 0.7), learning)
+    other, wider = (torch.randn(3, 6).double(), torch.randn(3, 1).double()), torch.randn(1, 6).double()
+    learning = [tensor.requires_grad_(True) for tensor in (x, down, up, wider, other[1])]
+
+    def outputs(x: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:
+        first = Update(torch.float64, weight, bias, a, b, 0.7)
+        return updated(x, [first, Update(torch.float64, other[0], None, c, d, 1.5)])
+
+    assert torch.autograd.gradcheck(lambda x, a, b, c, d: outputs(x, a, b, c, d)[:1], learning)
+    assert torch.autograd.gradcheck(outputs, learning)
 
 
 def test_in_bfloat16_it_is_as_exact_as_peft() -> None:

@@ -17,11 +17,14 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from mlclf.backbones.dropout import dropout as fast_dropout
+from mlclf.backbones.short_attention import ShortAttention
 
 NAME = "mlclf"
 
 # Longer rows keep the fused form, which needs memory linear in the length, unless dropout rules that out anyway.
 _LONGEST = 256
+# Up to here operations that go by row cost more than going over the scores some times more.
+_SHORT = 48
 # What transformers' own function can also do, and the plain products cannot.
 _NOT_PLAIN = ("position_bias", "softcap", "s_aux", "cache")
 # In half precision torch takes a softmax over rows shorter than a vector register value by value.
@@ -61,6 +64,12 @@ def attention(
     """
     if not _is_plain(query, key, extra) or (dropout == 0.0 and not _plain_is_faster(query)):
         return _fused(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **extra)
+    if _is_short(key, attention_mask):
+        dtype = _arithmetic(query)
+        mask = None if attention_mask is None else additive(attention_mask, dtype).to(dtype)
+        states = (query.to(dtype), key.to(dtype), value.to(dtype))
+        short: Tensor = ShortAttention.apply(*states, mask, scaling or query.shape[-1] ** -0.5, dropout)  # type: ignore[no-untyped-call]
+        return short, None
     scores = torch.matmul(query * (scaling or query.shape[-1] ** -0.5), key.transpose(2, 3))
     if attention_mask is not None:
         scores = scores + additive(attention_mask, scores.dtype)
@@ -73,9 +82,20 @@ def attention(
 
 def _plain_is_faster(query: Tensor) -> bool:
     """Say whether plain products are faster where no attention weight is dropped (measured)."""
-    # Rotary positions give queries of float32 under autocast too; the products are computed in its type.
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
-    return query.requires_grad and dtype in (torch.bfloat16, torch.float16) and query.shape[2] <= _LONGEST
+    half = _arithmetic(query) in (torch.bfloat16, torch.float16)
+    return query.requires_grad and (query.shape[2] <= _LONGEST if half else query.shape[2] <= _SHORT)
+
+
+def _arithmetic(query: Tensor) -> torch.dtype:
+    """Return the type of the products; rotary positions give queries of float32 under autocast too."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
+
+
+def _is_short(key: Tensor, mask: Tensor | None) -> bool:
+    """Say whether rows are so short that their operations are better written out (measured)."""
+    learns = mask is not None and mask.requires_grad
+    recorded = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return key.shape[2] <= _SHORT and recorded and not learns
 
 
 def _is_plain(query: Tensor, key: Tensor, extra: dict[str, Any]) -> bool:

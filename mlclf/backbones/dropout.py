@@ -41,10 +41,44 @@ def dropout(values: Tensor, rate: float) -> Tensor:
     >>> sorted(set(dropout(torch.ones(1000), 0.5).tolist()))
     [0.0, 2.0]
     """
-    threshold = round(_LEVELS * rate)
-    if threshold == 0 or values.device.type != "cpu" or abs(threshold / _LEVELS - rate) > _TOLERANCE * rate:
+    threshold = _threshold(values, rate)
+    if threshold is None:
         return functional.dropout(values, rate, training=True)
     return values * _mask(values, threshold)
+
+
+def kept(values: Tensor, rate: float) -> Tensor:
+    """Return what :func:`dropout` multiplies values with: zeros, and elsewhere what keeps the expectation.
+
+    Parameters
+    ----------
+    values : Tensor
+        Any shape, floating point; only its shape, type and device are used.
+    rate : float
+        Share of zeros, from 0 to below 1; rounded as there.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape and type.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sorted(set(kept(torch.ones(1000), 0.5).tolist()))
+    [0.0, 2.0]
+    """
+    threshold = _threshold(values, rate)
+    if threshold is None:
+        return functional.dropout(torch.ones_like(values), rate, training=True)
+    return _mask(values, threshold)
+
+
+def _threshold(values: Tensor, rate: float) -> int | None:
+    """Return which bytes drop a value, None if bytes are too coarse for the rate or the device has its own."""
+    threshold = round(_LEVELS * rate)
+    too_coarse = threshold == 0 or abs(threshold / _LEVELS - rate) > _TOLERANCE * rate
+    return None if too_coarse or values.device.type != "cpu" else threshold
 
 
 def _mask(values: Tensor, threshold: int) -> Tensor:

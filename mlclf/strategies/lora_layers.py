@@ -14,6 +14,7 @@ from mlclf.quantized import QuantizedLinear, dequantize
 from mlclf.strategies.lora_linear import PLAIN, FastLoraLinear
 from mlclf.strategies.lora_peft import LoraConfig, LoraLayer, inject_adapter_in_model
 from mlclf.strategies.lora_residual import ResidualLinear
+from mlclf.strategies.lora_sharing import share_inputs
 
 _ADAPTER = "default"
 
@@ -54,6 +55,7 @@ def inject(model: nn.Module, names: Sequence[str], config: LoraConfig, *, takes_
     for parameter in model.parameters():
         if parameter.requires_grad:  # what learns is float32 over any base: peft takes the type of the base
             parameter.data = parameter.data.float()
+    share_inputs(model, (layer for layer in adapted(model).values() if isinstance(layer, FastLoraLinear)))
     for name, weight in zip(names, pristine, strict=False):
         layer = model.get_submodule(name)
         layer.base_layer = _residual(layer, weight)

@@ -1,9 +1,4 @@
-"""Linear layers with a low-rank update, faster than peft's and with the same result.
-
-peft computes the update with five operations of their own, each over all activations, which autograd records one by
-one; on a processor these cost about as much as what freezing the weights saves. Here forward and backward are written
-out: every product is added in place to what it belongs to, and nothing is computed for frozen weights.
-"""
+"""peft's linear layer with a low-rank update, computed faster and with the same result."""
 
 from __future__ import annotations
 
@@ -11,82 +6,16 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mlclf.linear_layers import Conv1dAsLinear
 from mlclf.quantized import QuantizedLinear
 from mlclf.strategies.lora_peft import PeftLoraLinear
 from mlclf.strategies.lora_residual import ResidualLinear
+from mlclf.strategies.lora_sharing import SharedInput
+from mlclf.strategies.lora_update import Update, updated
 
 # Base layers whose weight is a tensor like any other.
 PLAIN = (nn.Linear, Conv1dAsLinear, ResidualLinear)
-
-
-class LowRankUpdate(torch.autograd.Function):
-    """``x W' + b + scaling * (x A') B'`` with frozen W and b, in the type of x.
-
-    References
-    ----------
-    Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | QuantizedLinear,
-        bias: Tensor | None,
-        down: Tensor,
-        up: Tensor,
-        scaling: float,
-    ) -> Tensor:
-        """Return the output, shape (..., out_features).
-
-        Parameters
-        ----------
-        ctx : Any
-            Autograd's context.
-        x : Tensor, shape (..., in_features)
-            Input; its type is that of all arithmetic.
-        weight : Tensor, shape (out_features, in_features), or QuantizedLinear
-            Frozen. Of a quantised layer no floats are kept for the backward pass: they are computed again there.
-        bias : Tensor, shape (out_features,), or None
-            Frozen.
-        down, up : Tensor, shapes (rank, in_features) and (out_features, rank)
-            What learns, A and B in the paper.
-        scaling : float
-            Factor of the update.
-        """
-        rows = x.reshape(-1, x.shape[-1])
-        quantized = isinstance(weight, QuantizedLinear)
-        base = weight.dequantized(x.dtype) if isinstance(weight, QuantizedLinear) else weight.to(x.dtype)
-        low, high = down.to(x.dtype), up.to(x.dtype)
-        inner = torch.mm(rows, low.t())
-        out = functional.linear(rows, base, None if bias is None else bias.to(x.dtype))
-        out.addmm_(inner, high.t(), alpha=scaling)
-        ctx.save_for_backward(rows, inner, None if quantized else base, low, high)
-        ctx.scaling, ctx.shape, ctx.types = scaling, x.shape, (down.dtype, up.dtype)
-        ctx.layer = weight if quantized else None
-        return out.view(*x.shape[:-1], base.shape[0])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, Tensor | None, Tensor | None, None]:
-        """Return the gradients of input, A and B."""
-        if torch.is_grad_enabled():
-            # As torch's once_differentiable, without the time that its wrapper takes for every layer of every step.
-            raise RuntimeError("LowRankUpdate has no second derivative. Use create_graph=False.")
-        rows, inner, base, low, high = ctx.saved_tensors
-        outer = gradient.reshape(-1, gradient.shape[-1])
-        through = torch.mm(outer, high)
-        of_x = of_down = of_up = None
-        if ctx.needs_input_grad[0]:
-            base = ctx.layer.dequantized(outer.dtype) if base is None else base
-            of_x = torch.mm(outer, base).addmm_(through, low, alpha=ctx.scaling).view(ctx.shape)
-        if ctx.needs_input_grad[3]:
-            of_down = torch.mm(through.t(), rows).to(ctx.types[0]).mul_(ctx.scaling)
-        if ctx.needs_input_grad[4]:
-            of_up = torch.mm(inner.t(), outer).t().to(ctx.types[1]).mul_(ctx.scaling)
-        return of_x, None, None, of_down, of_up, None
 
 
 class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no type information
@@ -97,41 +26,54 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
     """
 
     # What conversion gave, and what it was made from.
-    _kept: tuple[tuple[int, int, torch.dtype], Tensor] | None = None
+    _kept: tuple[tuple[int, int, torch.dtype], tuple[Tensor, Tensor | None]] | None = None
+    # With the other layers of the same block, where there are any.
+    shared_input: SharedInput | None = None
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return base layer and update of the input, shape (..., out_features)."""
-        base = self.base_layer
-        adapter = None if args or kwargs else self._single_adapter(base)
-        dtype = None if adapter is None else self._arithmetic(x, base, adapter)
-        if dtype is None:
+        update = None if args or kwargs else self.update_for(x)
+        if update is None:
             out: Tensor = super().forward(x, *args, **kwargs)
             return out
+        if self.shared_input is None or not (self.training and torch.is_grad_enabled()):
+            return updated(x, [update])[0]
+        return self.shared_input.output_of(self, x, update)
+
+    def update_for(self, x: Tensor) -> Update | None:
+        """Return what to compute for an input, None where it is peft's to compute."""
+        base = self.base_layer
+        adapter = self._single_adapter(base)
+        dtype = None if adapter is None else self._arithmetic(x, base, adapter)
+        if dtype is None:
+            return None
+        weight, bias = self._frozen_in(dtype, base)
         down, up = self.lora_A[adapter].weight, self.lora_B[adapter].weight
-        weight = base if isinstance(base, QuantizedLinear) else self._weight_in(dtype, base)
-        result: Tensor = LowRankUpdate.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            x.to(dtype), weight, base.bias, down, up, self.scaling[adapter]
-        )
-        return result
+        return Update(dtype, weight, bias, down, up, self.scaling[adapter])
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; outside training nothing is kept beside the weights themselves."""
         self._kept = None
+        if self.shared_input is not None:
+            self.shared_input.clear()
         super().train(mode)
         return self
 
-    def _weight_in(self, dtype: torch.dtype, base: nn.Linear) -> Tensor:
-        """Return the frozen weight in the type of the arithmetic, converted once and kept while a processor trains.
+    def _frozen_in(self, dtype: torch.dtype, base: nn.Linear) -> tuple[Tensor | QuantizedLinear, Tensor | None]:
+        """Return weight and bias in the type of the arithmetic, converted once and kept while a processor trains.
 
-        It is the same in every step, and converting it took a tenth of one.
+        They are the same in every step, and converting them took a tenth of one.
         """
-        weight: Tensor = base.weight
+        bias = base.bias
+        if isinstance(base, QuantizedLinear):
+            return base, None if bias is None else bias.to(dtype)
+        weight = base.weight
         if weight.dtype == dtype or not self.training or weight.device.type != "cpu":
-            return weight
+            return weight.to(dtype), None if bias is None else bias.to(dtype)
         # A weight that is written to counts its versions; one that is replaced is another tensor.
         key = (id(weight), weight._version, dtype)
         if self._kept is None or self._kept[0] != key:
-            self._kept = (key, weight.detach().to(dtype))
+            self._kept = (key, (weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)))
         return self._kept[1]
 
     def _single_adapter(self, base: nn.Module) -> str | None:
