@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Literal
 
 import torch
 from torch import nn
 
+from mlclf.direct_linear import direct_linears
 from mlclf.exceptions import OptionsError
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -81,7 +82,7 @@ def _bf16_pays() -> bool:
 def _seconds(layer: nn.Linear, rows: torch.Tensor, *, enabled: bool) -> float:
     """Return how long one forward and backward pass takes."""
     start = time.perf_counter()
-    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+    with torch.autocast("cpu", torch.bfloat16, enabled=enabled), direct_linears():
         out = layer(rows)
     torch.autograd.grad(out.float().sum(), layer.weight)
     return time.perf_counter() - start
@@ -90,8 +91,16 @@ def _seconds(layer: nn.Linear, rows: torch.Tensor, *, enabled: bool) -> float:
 @contextmanager
 def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
     """Compute in a precision inside the block."""
-    with torch.autocast(device.type, AUTOCAST_DTYPE.get(precision), enabled=precision in AUTOCAST_DTYPE):
+    with (
+        torch.autocast(device.type, AUTOCAST_DTYPE.get(precision), enabled=precision in AUTOCAST_DTYPE),
+        fast_products(device, precision),
+    ):
         yield
+
+
+def fast_products(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
+    """Return a context in which linear layers of float32 are computed by the faster library of a processor."""
+    return direct_linears() if device.type == "cpu" and precision == "fp32" else nullcontext()
 
 
 @contextmanager

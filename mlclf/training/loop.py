@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from mlclf.options import TrainingOptions
 from mlclf.quantized import count_weights
 from mlclf.training.cache import cached, can_cache
 from mlclf.training.checkpoint import RunState, load_checkpoint, save_checkpoint
-from mlclf.training.device import Precision
+from mlclf.training.device import Precision, fast_products
 from mlclf.training.epochs import EpochData, check_same_translations
 from mlclf.training.evaluation import evaluate_run
 from mlclf.training.history import Evaluation, History
@@ -108,13 +109,19 @@ def train(run: Run, accelerator: Accelerator) -> History:
     )
     loop = _Loop(run, accelerator, _stepper(run, accelerator, optimizers))
     try:
-        with InterruptGuard() as guard:
+        with InterruptGuard() as guard, _products(run, accelerator.device):
             return loop.run_epochs(guard)
     finally:
         optimizers.close()
         accelerator.unwrap_model(loop.stepper.model, keep_fp32_wrapper=False)
         if run.options.compile:
             run.network.backbone.model._compiled_call_impl = None
+
+
+def _products(run: Run, device: torch.device) -> AbstractContextManager[None]:
+    """Return the context of the fast products, where neither the compiler nor checkpointing rules them out."""
+    ruled_out = run.options.compile or run.options.gradient_checkpointing
+    return nullcontext() if ruled_out else fast_products(device, run.precision)
 
 
 def _stepper(run: Run, accelerator: Accelerator, optimizers: Any) -> Stepper:
