@@ -167,7 +167,10 @@ def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> None:
     if not values:
         return
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
-    torch._foreach_mul_(values, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    # Asking is free on a processor; a GPU would have to be waited for.
+    if factor.device.type != "cpu" or factor < 1.0:
+        torch._foreach_mul_(values, factor)
 
 
 def _dense_values(parameter: nn.Parameter) -> Tensor:
