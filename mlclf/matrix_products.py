@@ -94,6 +94,9 @@ def _takes_bfloat16(rows: Tensor) -> bool:
 
 def _direct(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Call oneDNN by the operation that torch's compiler uses."""
+    # Given a part of a larger matrix, oneDNN falls back to plain loops, which take a thousand times as long.
+    if not (weight.is_contiguous() or weight.t().is_contiguous()):
+        weight = weight.contiguous()
     out: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, weight, bias, "none", [], "")
     return out
 

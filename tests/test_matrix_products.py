@@ -56,6 +56,20 @@ def test_both_libraries_agree_on_every_shape(rows: int, inner: int, columns: int
     torch.testing.assert_close(found, rows_first @ right, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usefixtures("direct")
+def test_parts_of_matrices_and_repeated_numbers_are_multiplied_too() -> None:
+    left, right = matrices((9, 40), (40, 30))
+    for rows, columns in (
+        (left[:, 3:20], right[3:20, 5:18]),
+        (left[2:7, 3:20], right[3:20].t()[5:18].t()),
+        (left[:1].expand(9, 40), right),
+        (torch.ones(1, 1).expand(9, 40), torch.ones(1, 1).expand(40, 30)),
+    ):
+        expected = (rows.double() @ columns.double()).float()
+        torch.testing.assert_close(product(rows, columns), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(affine(rows, columns.t(), None), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_build_without_the_operation_multiplies_as_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*args: object) -> Tensor:
         raise RuntimeError("mkldnn::_linear_pointwise is not implemented")
