@@ -109,7 +109,10 @@ class TestProcesses:
 @pytest.mark.slow
 def test_whole_comparison_in_processes_interrupted_and_continued(tiny_bert: Path, tmp_path: Path) -> None:
     save_jsonl(make_feedback(60), tmp_path / "rows.jsonl")
-    command = [sys.executable, "-c", "from mlclf.cli.app import main; main()", "compare", "--data", "rows.jsonl"]
+    # A shell that starts the tests in the background has their children ignore the interruption.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heed}; from mlclf.cli.app import main; main()", "compare"]
+    command += ["--data", "rows.jsonl"]
     command += ["--set", f"backbone.model={tiny_bert}", "--strategies", "head-only,auto", "--seeds", "2"]
     command += ["--set", "training.epochs=1", "--out", "out"]
     first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
