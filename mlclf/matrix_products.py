@@ -1,8 +1,8 @@
 """Products of linear layers on a processor, by the faster of the libraries that torch has.
 
-torch multiplies matrices of float32 with MKL, which leaves the widest registers of processors that are not Intel's
-unused; oneDNN, which torch ships as well, uses them and takes half the time there. In bfloat16 both are oneDNN, and
-calling it directly adds the bias on the way instead of in a pass of its own.
+torch multiplies matrices of float32 with MKL, which leaves the widest registers of AMD's processors unused; oneDNN,
+which torch ships as well, uses them and takes half the time there. In bfloat16 both are oneDNN, and calling it directly
+adds the bias on the way instead of in a pass of its own.
 """
 
 from __future__ import annotations

@@ -251,7 +251,9 @@ def test_auto_takes_the_type_that_a_model_was_saved_in(folders: dict[str, Path],
 
 def test_weights_of_16_bits_are_not_trained(folders: dict[str, Path]) -> None:
     backbone = LlmOptions(model=str(folders["llama"]), dtype="bfloat16")
-    with pytest.raises(IncompatibleComponentsError, match=r"'full' trains the loaded weights.*Use dtype='float32'"):
+    with pytest.raises(
+        IncompatibleComponentsError, match=r"'full' trains the loaded weights.*With dtype='float32' it can"
+    ):
         toy_classifier(folders["llama"], "full", backbone=backbone).fit(*toy_rows(32))
 
 

@@ -227,7 +227,7 @@ def test_label_files_of_another_form_are_refused(
         (["--label", "a", "--set", "head.scorre=linear"], "Did you mean 'scorer'?"),
         (["--label", "a", "--text-column", "body"], "there is no column 'body'"),
         (["--label", "a", "--set", "head.scorer=linear"], "answers only once it is trained"),
-        (["--label", "a", "--strategy", "prefix"], "without virtual tokens"),
+        (["--label", "a", "--strategy", "prefix"], "Use strategy="),
     ],
 )
 def test_wrong_input_is_one_message(

@@ -22,7 +22,7 @@ FOLDERS = {path.name.removeprefix("mlclf-"): path for path in sorted((ROOT / "pl
 each_plugin = pytest.mark.parametrize("plugin", FOLDERS)
 
 # What a plugin may import: packages whose public names are their __all__, and modules that the tutorial names.
-PUBLIC_PACKAGES = {"mlclf", "mlclf.interfaces", "mlclf.losses", "mlclf.plugins", "mlclf.testing"}
+PUBLIC_PACKAGES = {"mlclf", "mlclf.heads", "mlclf.interfaces", "mlclf.losses", "mlclf.plugins", "mlclf.testing"}
 PUBLIC_MODULES = {"mlclf.options", "mlclf.exceptions", "mlclf.backbones.bert"}
 
 

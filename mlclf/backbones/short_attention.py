@@ -72,8 +72,8 @@ class ShortAttention(torch.autograd.Function):
         of_weights = torch.bmm(outer, v.transpose(1, 2))
         if keep is not None:
             of_weights.mul_(keep)
-        shared = (outer.float() * out.float()).sum(dim=-1, keepdim=True)
-        of_scores = (of_weights.float() - shared).mul_(precise).mul_(ctx.scale).to(q.dtype)
+        shared = (outer.to(precise.dtype) * out.to(precise.dtype)).sum(dim=-1, keepdim=True)
+        of_scores = (of_weights.to(precise.dtype) - shared).mul_(precise).mul_(ctx.scale).to(q.dtype)
         of_query, of_key = torch.bmm(of_scores, k), torch.bmm(of_scores.transpose(1, 2), q)
         folded = (of_query, of_key, of_value)
         return *(states.view(n_rows, n_heads, -1, size) for states in folded), None, None, None
@@ -93,14 +93,15 @@ def _scores(q: Tensor, k: Tensor, mask: Tensor | None, n_heads: int, scale: floa
 
 
 def _softmax(scores: Tensor) -> Tensor:
-    """Return the softmax over the last dimension in float32.
+    """Return the softmax over the last dimension, in float32 or what is more precise.
 
     Without the largest score of each row being taken off first, which would go by row again. Where exponentials are
     too large or too small for that, which the scores of few models are, torch's own softmax is taken.
     """
-    powers = scores.exp() if scores.dtype is torch.float32 else scores.float().exp_()
+    dtype = torch.promote_types(scores.dtype, torch.float32)
+    powers = scores.exp() if scores.dtype is dtype else scores.to(dtype).exp_()
     sums = powers.sum(dim=-1, keepdim=True)
     least, most = torch.aminmax(sums)
     if float(least) > _SMALLEST and float(most) < _LARGEST:
         return powers.div_(sums)
-    return scores.softmax(dim=-1, dtype=torch.float32)
+    return scores.softmax(dim=-1, dtype=dtype)
