@@ -23,11 +23,9 @@ NAME = "mlclf"
 
 # Longer rows keep the fused form, which needs memory linear in the length, unless dropout rules that out anyway.
 _LONGEST = 256
-# Up to here operations that go by row cost more than going over the scores some times more.
-_SHORT = 48
 # What transformers' own function can also do, and the plain products cannot.
 _NOT_PLAIN = ("position_bias", "softcap", "s_aux", "cache")
-# In half precision torch takes a softmax over rows shorter than a vector register value by value.
+# torch takes rows shorter than a vector register value by value, in half precision those of less than 32.
 _SHORT_ROW = 32
 
 
@@ -83,7 +81,7 @@ def attention(
 def _plain_is_faster(query: Tensor) -> bool:
     """Say whether plain products are faster where no attention weight is dropped (measured)."""
     half = _arithmetic(query) in (torch.bfloat16, torch.float16)
-    return query.requires_grad and (query.shape[2] <= _LONGEST if half else query.shape[2] <= _SHORT)
+    return query.requires_grad and (query.shape[2] <= _LONGEST if half else query.shape[2] < _SHORT_ROW)
 
 
 def _arithmetic(query: Tensor) -> torch.dtype:
@@ -95,7 +93,7 @@ def _is_short(key: Tensor, mask: Tensor | None) -> bool:
     """Say whether rows are so short that their operations are better written out (measured)."""
     learns = mask is not None and mask.requires_grad
     recorded = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    return key.shape[2] <= _SHORT and recorded and not learns
+    return key.shape[2] < _SHORT_ROW and recorded and not learns
 
 
 def _is_plain(query: Tensor, key: Tensor, extra: dict[str, Any]) -> bool:
