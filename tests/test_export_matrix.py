@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from export_matrix import ARCHITECTURES, IMPOSSIBLE, STRATEGIES, UNMERGED, Cell, cells, read_table, run
+from export_matrix import ARCHITECTURES, IMPOSSIBLE, PAGE, STRATEGIES, UNMERGED, Cell, cells, read_table, run
 
+from mlclf.plugins import resolve
 from mlclf.plugins.builtins import BUILTINS
 
 # Run always: a merged update, one without a form of plain weights, an architecture with attention of its own, and
@@ -40,6 +41,18 @@ def test_export_agrees(cell: Cell, tmp_path: Path) -> None:
 def test_every_builtin_strategy_has_a_column() -> None:
     columns = {name.partition(" ")[0] for name in STRATEGIES}
     assert {spec.name for spec in BUILTINS["strategy"]} <= columns | ELSEWHERE
+
+
+def test_strategies_that_are_exported_elsewhere_stand_in_a_table_of_their_own() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    _, _, below = text.partition("<!-- table of ELSEWHERE in tests/test_export_matrix.py -->\n")
+    lines = below.partition("\n\n")[0].splitlines()[2:]
+    rows = {name.strip("` "): how.strip() for name, how, _ in (line.strip("|").split("|") for line in lines)}
+    assert set(rows) == ELSEWHERE
+    for name, how in rows.items():
+        capabilities = resolve("strategy", name)[1].capabilities
+        assert capabilities.export
+        assert how.startswith("not merged" if capabilities.merge == "no" else "merged"), name
 
 
 def test_table_of_the_page_has_every_combination() -> None:

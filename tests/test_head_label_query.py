@@ -21,7 +21,7 @@ from mlclf.backbones.bert import BertBackbone
 from mlclf.backbones.llm import LlmBackbone
 from mlclf.exceptions import BackboneLoadError, BundleDamagedError, OptionsError, UnknownLabelError
 from mlclf.heads.label_query import LabelQueryHead
-from mlclf.heads.label_query_reading import read_batched, read_packed
+from mlclf.heads.label_query_reading import _read_stacked, read_batched, read_packed
 from mlclf.interfaces import Backbone, Batch, LabelStatistics, LoadRequest
 from mlclf.plugins.builtins import BUILTINS
 from mlclf.testing import tiny_decoder, tiny_encoder
@@ -386,6 +386,37 @@ def test_long_documents_are_read_in_windows(folders: dict[str, Any]) -> None:
     long = "the cat eats cheese and rain on the train today " * 4
     assert clf.model_.dataset([long]).encoded.n_windows > 2
     assert clf.predict_proba([long, "a dog"]).shape == (2, 4)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "modernbert", "llama", "gemma3_text"])
+@pytest.mark.parametrize("readout", ["last", "mean"])
+@pytest.mark.parametrize("chunk", [1, 8, 512])
+def test_a_graph_reads_all_chunks_in_one_pass_with_the_same_states(
+    load: Load, architecture: str, readout: Any, chunk: int
+) -> None:
+    backbone = load(architecture)
+    batch, branches = batch_of(backbone), bound(backbone).branches
+    with torch.no_grad():
+        expected = read_packed(backbone, batch, branches, 512, readout)
+        found = _read_stacked(backbone, batch, branches.stack(chunk), readout)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 if architecture == "gemma3_text" else 1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scorer", ["linear", "verbalizer"])
+def test_hundreds_of_labels_make_the_graph_no_longer(tmp_path: Path, scorer: Any) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    backbone = LlmOptions(model=str(tiny_decoder("llama", tmp_path / "llama")), max_length=24)
+    sizes = []
+    for n_labels in (3, 300):
+        names = [f"label {number}" for number in range(n_labels)]
+        head = LabelQueryOptions(scorer=scorer, chunk=64)
+        clf = toy_classifier(Path(), "lora", epochs=1, backbone=backbone, head=head, classes=names)
+        clf.fit(["the cat", "rain"] * 4, [names[:1], names[-1:]] * 4)
+        assert clf.export_onnx(tmp_path / "bundle").parity.max_change < 1e-5
+        sizes.append(len(onnx.load(tmp_path / "bundle" / "model.onnx").graph.node))
+    assert sizes[1] < 1.1 * sizes[0]
 
 
 @pytest.mark.parametrize(

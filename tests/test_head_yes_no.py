@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from mlclf import BertOptions, LlmOptions, MultiLabelClassifier
 from mlclf.exceptions import IncompatibleComponentsError
 from mlclf.heads.label_query import LabelQueryOptions
+from mlclf.onnx import OnnxClassifier
 from mlclf.testing import tiny_decoder, tiny_masked_lm
 
 NAMES = ["cat", "rain", "soup"]
@@ -86,3 +87,59 @@ def test_the_linear_scorer_is_refused_without_training(backbone: Any) -> None:
 def test_it_is_trained_from_the_start_too(backbone: Any) -> None:
     clf = classifier(backbone, epochs=1).fit(*toy_rows(16))
     assert np.isfinite(clf.predict_proba(TEXTS)).all()
+
+
+@torch.no_grad()
+def spread(clf: MultiLabelClassifier) -> MultiLabelClassifier:
+    """Make the answers of a random model differ, so that a wrong graph cannot look right."""
+    head: Any = clf.model_.network.head
+    output = head.yes_no.output
+    output.scale.mul_(3 / clf.decision_function(TEXTS).std())
+    output.bias.sub_(torch.from_numpy(clf.decision_function(TEXTS).mean(axis=0)))
+    assert np.ptp(clf.predict_proba(TEXTS)) > 0.5
+    return clf
+
+
+def make_backbone(architecture: Any, folder: Path) -> Any:
+    if architecture in ("llama", "gemma2"):
+        return LlmOptions(model=str(tiny_decoder(architecture, folder)), max_length=32)
+    return BertOptions(model=str(tiny_masked_lm(architecture, folder)), max_length=32)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "precision", "allowed"),
+    [
+        ("bert", "fp32", 1e-5),
+        *(
+            pytest.param(architecture, precision, allowed, marks=pytest.mark.slow)
+            for architecture in ("llama", "bert")
+            for precision, allowed in (("fp32", 1e-5), ("fp16", 2e-2), ("int8", 5e-2))
+            if (architecture, precision) != ("bert", "fp32")
+        ),
+        # Logits behind a soft cap, and labels that are read in rows of their own.
+        pytest.param("gemma2", "fp32", 1e-5, marks=pytest.mark.slow),
+        pytest.param("deberta-v2", "fp32", 1e-5, marks=pytest.mark.slow),
+    ],
+)
+def test_the_runtime_gives_the_probabilities_of_the_model(
+    architecture: str, precision: Any, allowed: float, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    clf = spread(classifier(make_backbone(architecture, tmp_path / "model")).zero_shot(NAMES))
+    clf.export_onnx(tmp_path / "onnx", precision=precision, labels_output=True)
+    exported = OnnxClassifier(tmp_path / "onnx")
+    asked = [*TEXTS, "the cat " * 40]
+    np.testing.assert_allclose(exported.predict_proba(asked), clf.predict_proba(asked), atol=allowed)
+    if precision == "fp32":
+        assert exported.predict_labels(asked) == clf.predict_labels(asked)
+
+
+@pytest.mark.slow
+def test_what_was_learned_and_windows_are_exported_too(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    options = make_backbone("llama", tmp_path / "model").replace(max_length=24, window_stride=4)
+    clf = spread(classifier(options, epochs=1).fit(*toy_rows(32)))
+    clf.export_onnx(tmp_path / "onnx")
+    asked = [*TEXTS, "the cat and the rain " * 20]
+    found = OnnxClassifier(tmp_path / "onnx").predict_proba(asked)
+    np.testing.assert_allclose(found, clf.predict_proba(asked), atol=1e-5)

@@ -296,6 +296,18 @@ def test_exported_answers_are_those_of_the_rounded_model(fitted: MultiLabelClass
     np.testing.assert_allclose(exported, fitted.predict_proba(texts), atol=1e-5)
 
 
+@pytest.mark.slow
+def test_a_causal_model_is_exported_merged_too(folders: dict[str, Path], tmp_path: Path) -> None:
+    from mlclf.onnx import OnnxClassifier
+
+    texts, labels = toy_rows(32)
+    backbone = LlmOptions(model=str(folders["llama"]), max_length=32)
+    clf = toy_classifier(folders["llama"], QloraOptions(r=4), epochs=1, backbone=backbone).fit(texts, labels)
+    assert clf.export_onnx(tmp_path / "bundle").merged
+    exported = OnnxClassifier(tmp_path / "bundle", "cpu").predict_proba(texts)
+    np.testing.assert_allclose(exported, clf.predict_proba(texts), atol=1e-5)
+
+
 def test_the_original_base_is_exported_only_with_rows_to_evaluate_it_on(
     fitted: MultiLabelClassifier, folders: dict[str, Path], tmp_path: Path
 ) -> None:

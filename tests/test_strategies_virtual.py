@@ -75,11 +75,10 @@ def test_a_model_saved_with_its_backbone_is_read_and_saved_again(strategy: Optio
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "architecture"), [(0, "bert"), (0, "llama"), (2, "bert"), (4, "llama")], ids=lambda value: str(value)
-)
-def test_an_exported_model_answers_the_same(number: int, architecture: str, tmp_path: Path) -> None:
-    clf = fitted(folder_of(architecture), STRATEGIES[number], KINDS[architecture])
+@EVERY
+@ON_BOTH
+def test_an_exported_model_answers_the_same(strategy: Options, architecture: str, tmp_path: Path) -> None:
+    clf = fitted(folder_of(architecture), strategy, KINDS[architecture])
     clf.export_onnx(tmp_path / "onnx")
     served = OnnxClassifier(tmp_path / "onnx")
     np.testing.assert_allclose(served.predict_proba(EXAMPLES), clf.predict_proba(EXAMPLES), atol=1e-5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -49,8 +49,48 @@ class Part:
         causal : bool
             Whether only up to themselves.
         """
-        own = self.labels[:, None] == self.labels[None]
-        return own & (self.offsets[None] <= self.offsets[:, None]) if causal else own
+        return _sees(self.labels, self.offsets, causal=causal)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The branches of all labels in parts of the same width, one below the other; what is left is padding.
+
+    Parameters
+    ----------
+    ids : Tensor of int64, shape (n_parts, width)
+    labels : Tensor of int64, shape (n_parts, width)
+        Number, within its part, of the label that each token belongs to; -1 for padding.
+    offsets : Tensor of int64, shape (n_parts, width)
+        Position of each token in its branch.
+    ends : Tensor of int64, shape (n_labels,)
+        Place of each branch's last token among all ``n_parts * width``.
+    slots : Tensor of int64, shape (n_labels,)
+        Place of each label among all ``n_parts * most``.
+    most : int
+        Labels of the part that has most of them.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    offsets: Tensor
+    ends: Tensor
+    slots: Tensor
+    most: int
+
+    def sees(self, *, causal: bool) -> Tensor:
+        """Return which tokens see which, bool ``(n_parts, width, width)``, as :meth:`Part.sees` does."""
+        return _sees(self.labels, self.offsets, causal=causal)
+
+    def repeated(self, n_rows: int) -> Stack:
+        """Return the stack once for each row, ``n_rows * n_parts`` parts."""
+        ids, labels, offsets = (tensor.repeat(n_rows, 1) for tensor in (self.ids, self.labels, self.offsets))
+        return replace(self, ids=ids, labels=labels, offsets=offsets)
+
+
+def _sees(labels: Tensor, offsets: Tensor, *, causal: bool) -> Tensor:
+    own = labels[..., :, None] == labels[..., None, :]
+    return own & (offsets[..., None, :] <= offsets[..., :, None]) if causal else own
 
 
 class LabelBranches(nn.Module):
@@ -96,13 +136,43 @@ class LabelBranches(nn.Module):
         n_tokens : int
             Tokens in a part, at most; a longer branch is a part of its own.
         """
-        parts, first, size = [], 0, 0
+        return [self.part(first, last) for first, last in self._bounds(n_tokens)]
+
+    def stack(self, n_tokens: int) -> Stack:
+        """Return the branches in parts of whole labels, padded to the same width.
+
+        Parameters
+        ----------
+        n_tokens : int
+            As in :meth:`parts`.
+        """
+        bounds = self._bounds(n_tokens)
+        ends = [0, *accumulate(map(len, self.rows))]
+        width = max(ends[last] - ends[first] for first, last in bounds)
+        most = max(last - first for first, last in bounds)
+        places = torch.tensor([[*range(ends[a], ends[b]), *[-1] * (width - ends[b] + ends[a])] for a, b in bounds])
+        places = places.to(self.ids.device)
+        first_labels = torch.tensor([[first] for first, _ in bounds], device=self.ids.device)
+        real, taken = places >= 0, places.clamp(min=0)
+        part_of = [(part, first, label) for part, (first, last) in enumerate(bounds) for label in range(first, last)]
+        return Stack(
+            ids=self.ids[taken],
+            labels=torch.where(real, self.labels[taken] - first_labels, -1),
+            offsets=torch.where(real, self.offsets[taken], 0),
+            ends=torch.tensor([part * width + ends[label + 1] - 1 - ends[first] for part, first, label in part_of]),
+            slots=torch.tensor([part * most + label - first for part, first, label in part_of]),
+            most=most,
+        )
+
+    def _bounds(self, n_tokens: int) -> list[tuple[int, int]]:
+        """Return the first label of each part, and the first one behind it."""
+        bounds, first, size = [], 0, 0
         for label, row in enumerate(self.rows):
             if size and size + len(row) > n_tokens:
-                parts.append(self.part(first, label))
+                bounds.append((first, label))
                 first, size = label, 0
             size += len(row)
-        return [*parts, self.part(first, len(self.rows))]
+        return [*bounds, (first, len(self.rows))]
 
     def part(self, first: int, last: int) -> Part:
         """Return the branches of the labels from ``first`` to before ``last``."""

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from mlclf.exceptions import IncompatibleComponentsError
-from mlclf.heads.label_branches import LabelBranches, Part
+from mlclf.heads.label_branches import LabelBranches, Part, Stack
 from mlclf.interfaces.backbone import Backbone
 from mlclf.interfaces.batch import Batch
+from mlclf.interfaces.memory import Memory
 
 Readout = Literal["last", "mean"]
 # From the branches of some labels to the states of their tokens, (n_rows, n_tokens, hidden).
-States = Callable[[Part], Tensor]
+States = Callable[[Part | Stack], Tensor]
 
 # Labels that the self-test reads together and alone.
 _TESTED = 3
@@ -30,7 +31,8 @@ def read_packed(backbone: Backbone, batch: Batch, branches: LabelBranches, chunk
     """Return the states of all labels, with as many branches in one pass as fit into a chunk.
 
     No branch sees another, the text sees none, and the positions of every branch begin where the text ends. A backbone
-    that remembers reads the text once for all chunks; others read it with each chunk.
+    that remembers reads the text once for all chunks; others read it with each chunk. In a graph that is traced, one
+    pass reads all chunks, each in a row: else the graph would hold the backbone once for every chunk.
 
     Parameters
     ----------
@@ -48,7 +50,9 @@ def read_packed(backbone: Backbone, batch: Batch, branches: LabelBranches, chunk
     -------
     Tensor, shape (n_rows, n_labels, hidden)
     """
-    states = _behind_memory(backbone, batch) if backbone.remembers else _beside_text(backbone, batch)
+    if torch.compiler.is_exporting():
+        return _read_stacked(backbone, batch, branches.stack(chunk), readout)
+    states = _behind(backbone, backbone.read(batch)[1]) if backbone.remembers else _beside_text(backbone, batch)
     return torch.cat([_read_out(states(part), part, readout) for part in branches.parts(chunk)], dim=1)
 
 
@@ -71,6 +75,8 @@ def read_batched(backbone: Backbone, batch: Batch, branches: LabelBranches, chun
     """
     n_labels = len(branches.rows)
     step = max(1, chunk // (backbone.encoder.max_length + branches.longest))
+    if torch.compiler.is_exporting():  # one pass, as for packed labels
+        step = n_labels
     parts = [branches.part(first, min(first + step, n_labels)) for first in range(0, n_labels, step)]
     return torch.cat([_in_rows(backbone, batch, part, readout) for part in parts], dim=1)
 
@@ -117,7 +123,7 @@ def packing_fails(backbone: Backbone, branches: LabelBranches, readout: Readout)
 def _ways(backbone: Backbone, batch: Batch) -> list[States]:
     """Return all ways of reading branches that a backbone may come to use."""
     beside = _beside_text(backbone, batch)
-    return [beside, _behind_memory(backbone, batch)] if backbone.remembers else [beside]
+    return [beside, _behind(backbone, backbone.read(batch)[1])] if backbone.remembers else [beside]
 
 
 def _one_at_a_time(backbone: Backbone, batch: Batch, branches: LabelBranches, readout: Readout) -> Tensor:
@@ -137,12 +143,31 @@ def _packed(states: States, branches: LabelBranches, readout: Readout) -> Tensor
     return _read_out(states(part), part, readout)
 
 
-def _behind_memory(backbone: Backbone, batch: Batch) -> States:
-    """Read the texts, and return how branches are read behind them."""
-    memory = backbone.read(batch)[1]
+def _read_stacked(backbone: Backbone, batch: Batch, stack: Stack, readout: Readout) -> Tensor:
+    """Return the states of all labels, each part of them read behind the text in a row of its own."""
+    n_texts, n_parts = batch.input_ids.shape[0], stack.ids.shape[0]
+    text = torch.arange(n_texts, device=stack.ids.device).repeat_interleave(n_parts)
+    if backbone.remembers:
+        states = _behind(backbone, backbone.read(batch)[1].rows(text))
+    else:
+        ids, mask = batch.input_ids[text], batch.attention_mask[text]
+        states = _beside_text(backbone, Batch(ids, mask, n_samples=ids.shape[0]))
+    # Sizes are written out: the tracer takes long to infer one of a product of open ones.
+    width, hidden = stack.ids.shape[1], backbone.hidden_size
+    found = states(stack.repeated(n_texts)).reshape(n_texts, n_parts, width, hidden)
+    if readout == "last":
+        return found.reshape(n_texts, n_parts * width, hidden)[:, stack.ends]
+    own = (stack.labels[:, None] == torch.arange(stack.most, device=stack.labels.device)[:, None]).to(found.dtype)
+    share = own / own.sum(dim=2, keepdim=True).clamp(min=1)
+    means = torch.einsum("plt,rpth->rplh", share, found)
+    return means.reshape(n_texts, n_parts * stack.most, hidden)[:, stack.slots]
 
-    def states(part: Part) -> Tensor:
-        n_rows, n_tokens = memory.mask.shape[0], part.ids.shape[0]
+
+def _behind(backbone: Backbone, memory: Memory) -> States:
+    """Return how branches are read behind texts that were read."""
+
+    def states(part: Part | Stack) -> Tensor:
+        n_rows, n_tokens = memory.mask.shape[0], part.ids.shape[-1]
         text = memory.mask[:, None].expand(-1, n_tokens, -1)
         own = part.sees(causal=True).expand(n_rows, -1, -1)
         return backbone.peek(
@@ -164,19 +189,25 @@ def _beside_text(backbone: Backbone, batch: Batch) -> States:
     positions = (batch.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
     ends = batch.attention_mask.sum(dim=1, keepdim=True)
 
-    def states(part: Part) -> Tensor:
-        n_tokens = part.ids.shape[0]
+    def states(part: Part | Stack) -> Tensor:
+        n_tokens = part.ids.shape[-1]
         blind = torch.zeros(length, n_tokens, dtype=torch.bool, device=real.device)
         see_text = torch.ones(n_tokens, length, dtype=torch.bool, device=real.device)
         own = part.sees(causal=backbone.causal)
-        visible = torch.cat([torch.cat([text, blind], dim=1), torch.cat([see_text, own], dim=1)])
+        visible = torch.cat(
+            [
+                torch.cat([text, blind], dim=1).expand(n_rows, -1, -1),
+                torch.cat([see_text.expand(n_rows, -1, -1), own.expand(n_rows, -1, -1)], dim=2),
+            ],
+            dim=1,
+        )
         ids = part.ids.expand(n_rows, -1)
         both = Batch(
             input_ids=torch.cat([batch.input_ids, ids], dim=1),
             attention_mask=torch.cat([batch.attention_mask, torch.ones_like(ids)], dim=1),
             n_samples=n_rows,
             position_ids=torch.cat([positions, ends + part.offsets], dim=1),
-            visible=visible.expand(n_rows, -1, -1),
+            visible=visible,
         )
         return backbone.token_states(both)[:, length:]
 
