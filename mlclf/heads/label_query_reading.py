@@ -50,10 +50,11 @@ def read_packed(backbone: Backbone, batch: Batch, branches: LabelBranches, chunk
     -------
     Tensor, shape (n_rows, n_labels, hidden)
     """
-    if torch.compiler.is_exporting():
+    parts = branches.parts(chunk)
+    if len(parts) > 1 and torch.compiler.is_exporting():
         return _read_stacked(backbone, batch, branches.stack(chunk), readout)
     states = _behind(backbone, backbone.read(batch)[1]) if backbone.remembers else _beside_text(backbone, batch)
-    return torch.cat([_read_out(states(part), part, readout) for part in branches.parts(chunk)], dim=1)
+    return torch.cat([_read_out(states(part), part, readout) for part in parts], dim=1)
 
 
 def read_batched(backbone: Backbone, batch: Batch, branches: LabelBranches, chunk: int, readout: Readout) -> Tensor:
@@ -194,20 +195,16 @@ def _beside_text(backbone: Backbone, batch: Batch) -> States:
         blind = torch.zeros(length, n_tokens, dtype=torch.bool, device=real.device)
         see_text = torch.ones(n_tokens, length, dtype=torch.bool, device=real.device)
         own = part.sees(causal=backbone.causal)
-        visible = torch.cat(
-            [
-                torch.cat([text, blind], dim=1).expand(n_rows, -1, -1),
-                torch.cat([see_text.expand(n_rows, -1, -1), own.expand(n_rows, -1, -1)], dim=2),
-            ],
-            dim=1,
-        )
+        each = own.shape[:-2]  # nothing where all rows read the same branches
+        above = torch.cat([text, blind], dim=1).expand(*each, -1, -1)
+        below = torch.cat([see_text.expand(*each, -1, -1), own], dim=-1)
         ids = part.ids.expand(n_rows, -1)
         both = Batch(
             input_ids=torch.cat([batch.input_ids, ids], dim=1),
             attention_mask=torch.cat([batch.attention_mask, torch.ones_like(ids)], dim=1),
             n_samples=n_rows,
             position_ids=torch.cat([positions, ends + part.offsets], dim=1),
-            visible=visible,
+            visible=torch.cat([above, below], dim=-2).expand(n_rows, -1, -1),
         )
         return backbone.token_states(both)[:, length:]
 
