@@ -119,8 +119,8 @@ def make_backbone(architecture: Any, folder: Path) -> Any:
         ),
         # Logits behind a soft cap.
         pytest.param("gemma2", "fp32", 1e-5, marks=pytest.mark.slow),
-        # Labels that are read in rows of their own. The answers of the random model lie so close together that spreading
-        # them makes its own rounding 7e-5 (float32 against float64, in PyTorch).
+        # Labels that are read in rows of their own. The answers of the random model lie so close together that
+        # spreading them makes its own rounding 7e-5 (float32 against float64, in PyTorch).
         pytest.param("deberta-v2", "fp32", 3e-4, marks=pytest.mark.slow),
     ],
 )
