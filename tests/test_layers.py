@@ -54,7 +54,7 @@ LEVELS: list[set[str]] = [
         "thresholds",
         "uses",
     },
-    {"direct_linear", "interfaces", "linear_layers", "losses", "matrix_products", "plugins", "quantized"},
+    {"direct_linear", "interfaces", "linear_layers", "losses", "matrix_products", "plugins", "quantized", "timing"},
     {"batching"},
     {"backbones", "calibrators", "heads", "strategies"},
     {"assembly", "chaining", "inference", "matching", "network", "parts", "skeleton", "training", "ways_out"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
@@ -13,13 +12,13 @@ from torch import nn
 
 from mlclf.direct_linear import direct_linears
 from mlclf.exceptions import OptionsError
+from mlclf.timing import speedup
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 # bf16 must win clearly: its rounding is not worth a few per cent of time.
 _BF16_GAIN = 1.2
-_PASSES = 12
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -67,25 +66,14 @@ def _bf16_pays() -> bool:
         return False
     with seeded(0):
         layer, rows = nn.Linear(384, 1536), torch.randn(96, 384)
-    # One thread, in turn, and the shortest of many: other work on the machine lengthens most passes of both kinds, and
-    # threads that wait for each other on busy cores hide any difference.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        times = [(_seconds(layer, rows, enabled=False), _seconds(layer, rows, enabled=True)) for _ in range(_PASSES)]
-    finally:
-        torch.set_num_threads(threads)
-    plain, half = (min(column) for column in zip(*times, strict=True))
-    return bool(plain > _BF16_GAIN * half)
+    return speedup(lambda: _pass(layer, rows, enabled=False), lambda: _pass(layer, rows, enabled=True)) > _BF16_GAIN
 
 
-def _seconds(layer: nn.Linear, rows: torch.Tensor, *, enabled: bool) -> float:
-    """Return how long one forward and backward pass takes."""
-    start = time.perf_counter()
+def _pass(layer: nn.Linear, rows: torch.Tensor, *, enabled: bool) -> None:
+    """Go forward and backward once."""
     with torch.autocast("cpu", torch.bfloat16, enabled=enabled), direct_linears():
         out = layer(rows)
     torch.autograd.grad(out.float().sum(), layer.weight)
-    return time.perf_counter() - start
 
 
 @contextmanager
