@@ -100,11 +100,11 @@ class EncodedTexts:
         owners : ndarray of int64, shape (n_windows_of_rows,)
             ``rows[owners[k]]`` is the sample that owns ``windows[k]``; non-decreasing.
         """
-        counts = self.windows_per_sample[rows]
+        first = self.sample_offsets[rows]
+        counts = self.sample_offsets[rows + 1] - first
         owners = np.repeat(np.arange(len(rows)), counts)
-        first = np.repeat(self.sample_offsets[rows], counts)
         position = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return first + position, owners
+        return np.repeat(first, counts) + position, owners
 
     def padded(
         self, windows: NDArray[np.int64], pad_id: int, padding_side: Literal["left", "right"]
@@ -125,7 +125,7 @@ class EncodedTexts:
         mask : ndarray of bool, shape (n, length)
             True where there is a token.
         """
-        lengths = self.window_lengths[windows]
+        lengths = self.window_offsets[windows + 1] - self.window_offsets[windows]
         length = int(lengths.max())
         shift = length - lengths if padding_side == "left" else np.zeros_like(lengths)
         column = np.arange(length)[None, :]
