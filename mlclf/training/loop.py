@@ -17,6 +17,7 @@ from accelerate.utils import DistributedType
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlclf.backbones.feed_forward import known_signatures
 from mlclf.batching import EncodedDataset, Rows, shuffled_batches
 from mlclf.exceptions import NonFiniteLossError, TrainingInterrupted
 from mlclf.interfaces import Strategy
@@ -110,7 +111,7 @@ def train(run: Run, accelerator: Accelerator) -> History:
     )
     loop = _Loop(run, accelerator, _stepper(run, accelerator, optimizers))
     try:
-        with InterruptGuard() as guard, _products(run, accelerator.device):
+        with InterruptGuard() as guard, _products(run, accelerator.device), known_signatures(run.network):
             return loop.run_epochs(guard)
     finally:
         optimizers.close()
