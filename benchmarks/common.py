@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,19 +99,26 @@ def run_isolated(script: str, job: dict[str, Any], threads: int | None = None) -
 def run_kept(
     script: str, job: dict[str, Any], label: str, folder: Path | None, threads: int | None = None
 ) -> dict[str, Any]:
-    """Run a job as :func:`run_isolated` does, or take its result from a folder of finished runs.
+    """Run a job as :func:`run_isolated` does, or take its result from a folder of finished runs."""
+    return kept(lambda given: run_isolated(script, given, threads), job, label, folder)
+
+
+def kept(
+    run: Callable[[dict[str, Any]], dict[str, Any]], job: dict[str, Any], label: str, folder: Path | None
+) -> dict[str, Any]:
+    """Run a job, or take its result from a folder of finished runs.
 
     The job is given the path of its result under ``"keep"``, so that it can write more beside it.
     """
     if folder is None:
-        return run_isolated(script, job, threads)
+        return run(job)
     digest = hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:8]
     path = folder.resolve() / f"{label}-{digest}.json"
     if path.is_file():
-        kept: dict[str, Any] = json.loads(path.read_text())
-        return kept
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
     path.parent.mkdir(parents=True, exist_ok=True)
-    result = run_isolated(script, {**job, "keep": str(path)}, threads)
+    result = run({**job, "keep": str(path)})
     path.write_text(json.dumps(result), encoding="utf-8")
     return result
 
@@ -131,8 +139,9 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
 def command_line(script: str) -> str:
     """Return the command that was run, without this machine's paths: the data folder's name stands in capitals."""
     words = list(sys.argv[1:])
-    if "--keep" in words:
-        del words[words.index("--keep") : words.index("--keep") + 2]
+    for place in ("--keep", "--models"):
+        if place in words:
+            del words[words.index(place) : words.index(place) + 2]
     if "--data" in words:
         words[words.index("--data") + 1] = Path(words[words.index("--data") + 1]).name.upper()
     return shlex.join(["python", f"benchmarks/{script}", *words])

@@ -12,17 +12,18 @@ full fine-tuning's figure as its denominator.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from claims import sizes
-from common import markdown_table, peak_memory, run_isolated, write_report
+from common import kept, markdown_table, peak_memory, write_report
+from forked import run_forked
 from gpu_export import device_name, mixed_texts
 
 # Llama's proportions: hidden size, width of the feed-forward layer, layers, heads, heads of keys and values.
@@ -41,21 +42,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(SHAPES), default="1b")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--keep", type=Path, help="folder for the results of finished runs")
+    parser.add_argument("--models", type=Path, help="folder for the model, which stays there; give it with --keep")
     parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("--job", type=json.loads, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.job is not None:
-        print(json.dumps(run_job(options.job)))
-        return
     check_device(options.device)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (options.models or Path(temporary)) / f"claims-{options.shape}"
         write_model(options.shape, folder)
-        common = {"folder": folder, "device": options.device, "rows": options.rows, "epochs": options.epochs,
+        common = {"folder": str(folder), "device": options.device, "rows": options.rows, "epochs": options.epochs,
                   "batch_size": options.batch_size, "layers": SHAPES[options.shape][2]}  # fmt: skip
-        runs = {name: run_isolated(__file__, {**common, "parameters": found}) for name, found in CONTENDERS.items()}
+        runs = {name: kept(partial(run_forked, run_job), {**common, "parameters": found}, f"gpu_claims-{number}",
+                           options.keep)
+                for number, (name, found) in enumerate(CONTENDERS.items())}  # fmt: skip
     report(options, runs)
 
 
@@ -67,8 +69,10 @@ def check_device(device: str) -> None:
         sys.exit("torch sees no CUDA device. Run with --device cpu --shape tiny for a dry run.")
 
 
-def write_model(shape: str, folder: str) -> None:
-    """Write a Llama-shaped model with random weights."""
+def write_model(shape: str, folder: Path) -> None:
+    """Write a Llama-shaped model with random weights, if it is not there."""
+    if (folder / "tokenizer.json").is_file():
+        return
     from mlclf.testing import random_llama
 
     hidden, feed_forward, layers, heads, kv_heads = SHAPES[shape]

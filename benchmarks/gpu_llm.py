@@ -7,7 +7,9 @@ The models have the shapes of Llama and Qwen and random weights, as cost does no
 quality. All contenders train updates of rank 16 on all linear layers in bf16 with gradient checkpointing. Every text is
 longer than ``--length`` tokens, so that batches have one shape and no padding; ``prompt-generation`` sets tokens aside
 for the longest answer, so that its rows are shorter, and only what stands in a batch is counted. Contenders run
-in turn, each in a process of its own; the first steps, in which kernels are chosen, are not timed. The share of the
+in turn, each in a process of its own; the first steps, in which kernels are chosen, are not timed. A contender that
+fails, for want of memory for instance, has a row that says so, and its error stands above the table. With ``--keep``
+and ``--models`` finished ones are not run again. The share of the
 peak counts the products of the linear layers forward and backward, without what checkpointing computes again, against
 the fastest product of bf16 matrices in the same process. trl is used where it is installed.
 """
@@ -16,15 +18,17 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
+import re
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import markdown_table, matmul_peak, peak_memory, run_isolated, write_report
+from common import kept, markdown_table, matmul_peak, peak_memory, write_report
+from forked import run_forked
 from gpu_claims import check_device
 from gpu_export import device_name, mixed_texts
 
@@ -56,28 +60,39 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=["llama-1b", "qwen-7b"])
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS))
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--keep", type=Path, help="folder for the results of finished runs")
+    parser.add_argument("--models", type=Path, help="folder for the models, which stay there; give it with --keep")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.job is not None:
-        print(json.dumps(run_job(options.job)))
-        return
     check_device(options.device)
     runs = []
     for shape in options.shapes:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = (options.models or Path(temporary)) / shape
             write_model(shape, folder, options.device)
-            common = {"folder": folder, "shape": shape}
-            common |= {name: getattr(options, name) for name in ("device", "steps", "batch_size", "length")}
-            runs += [run_isolated(__file__, {**common, "name": name, **CONTENDERS[name]}) for name in options.only]
+            runs += [run_contender(options, {"shape": shape, "name": name, "folder": str(folder)})
+                     for name in options.only]  # fmt: skip
     report(options, runs)
 
 
-def write_model(shape: str, folder: str, device: str) -> None:
-    """Write a causal language model with random weights of 16 bits."""
+def run_contender(options: argparse.Namespace, job: dict[str, Any]) -> dict[str, Any]:
+    """Return what a contender took, or that it failed."""
+    job |= {name: getattr(options, name) for name in ("device", "steps", "batch_size", "length")}
+    job |= CONTENDERS[job["name"]]
+    label = re.sub(r"[^\w-]+", "_", f"gpu_llm-{job['shape']}-{job['name']}")
+    try:
+        return kept(partial(run_forked, run_job), job, label, options.keep)
+    except SystemExit:
+        return {**job, "missing": "it failed"}
+
+
+def write_model(shape: str, folder: Path, device: str) -> None:
+    """Write a causal language model with random weights of 16 bits, if it is not there."""
+    if (folder / "tokenizer.json").is_file():
+        return
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -98,6 +113,9 @@ def write_model(shape: str, folder: str, device: str) -> None:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    del model  # the contenders need the card's memory
+    if device != "cpu":
+        torch.cuda.empty_cache()
 
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
@@ -275,14 +293,19 @@ def fit_trainer(job: dict[str, Any], clock: Clock) -> tuple[int, float]:
 def fit_sft(job: dict[str, Any], clock: Clock) -> tuple[int, float]:
     """Fit a causal model on the last tokens of each row with trl; return what :func:`fit_mlclf` returns."""
     from datasets import Dataset
+    from datasets.table import InMemoryTable
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    mask = [0] * (job["length"] - ANSWER) + [1] * ANSWER
-    data = Dataset.from_list([{"input_ids": ids, "completion_mask": mask} for ids in token_ids(job)])
+    ids, start = token_ids(job), [-100] * (job["length"] - ANSWER)
+    table = InMemoryTable.from_pydict({"input_ids": ids, "labels": [start + row[-ANSWER:] for row in ids]})
+    # A fingerprint and rows that are tokens and labels already: making them fails where dill cannot pickle what
+    # pyarrow defines (dill 0.4.1, pyarrow 26, Python 3.12).
+    data = Dataset(table, fingerprint="rows")
     model = load_peft(job, AutoModelForCausalLM, "CAUSAL_LM")
     with tempfile.TemporaryDirectory() as out:
-        settings = arguments(job, SFTConfig, out, max_length=job["length"], completion_only_loss=True, packing=False)
+        settings = arguments(job, SFTConfig, out, max_length=job["length"], packing=False,
+                             dataset_kwargs={"skip_prepare_dataset": True})  # fmt: skip
         SFTTrainer(
             model, settings, train_dataset=data, processing_class=AutoTokenizer.from_pretrained(job["folder"]),
             callbacks=[ticking(clock)],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from mlclf.chaining.options import StrategyChoice
 from mlclf.chaining.strategy import resolve_strategy
 from mlclf.interfaces import Backbone, LabelStatistics, Strategy
@@ -53,6 +55,7 @@ def build_network(
     folder: Path | None = None,
     read_weights: bool = True,
     backbone: Backbone | None = None,
+    device: torch.device | None = None,
 ) -> tuple[MultiLabelNetwork, Strategy]:
     """Load the backbone, let the strategy adapt it, and bind the head.
 
@@ -67,6 +70,8 @@ def build_network(
         False builds the architecture only, for weights that are put in afterwards.
     backbone : Backbone or None
         Loaded already and not adapted; None loads one.
+    device : torch.device or None
+        Where the network will stand, to quantise weights there. It is not put there.
 
     Returns
     -------
@@ -78,7 +83,9 @@ def build_network(
     head.check(statistics)
     if backbone is None:
         backbone = parts.backbone_class(parts.backbone)
-        request = replace(strategy.load_request(), weights=read_weights, vocabulary=head.capabilities.vocabulary)
+        request = replace(
+            strategy.load_request(), weights=read_weights, vocabulary=head.capabilities.vocabulary, device=device
+        )
         backbone.load(request, folder)
     check_loaded(parts, strategy, backbone)
     strategy.adapt(backbone)

@@ -121,7 +121,7 @@ def fit_model(plan: Plan, train_rows: Rows, validation_rows: Rows | None) -> Mod
     device = process_device(plan.device)
     precision = run_precision(plan.training, device)
     with seeded(plan.seed):
-        network, strategy = build_network(plan.parts, statistics, backbone=plan.backbone)
+        network, strategy = build_network(plan.parts, statistics, backbone=plan.backbone, device=device)
         model = Model(
             parts=plan.parts,
             network=network,

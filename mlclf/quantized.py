@@ -12,6 +12,7 @@ this module, whose weights are plain tensors. bitsandbytes' own layers are not k
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -46,6 +47,12 @@ def import_bitsandbytes() -> Any:
     finally:
         logger.setLevel(level)
     return bitsandbytes
+
+
+@lru_cache(maxsize=1)
+def _functions() -> Any:
+    """Return bitsandbytes' functions; kept, as each product with quantised weights asks for them."""
+    return import_bitsandbytes().functional
 
 
 class _FrozenProduct(torch.autograd.Function):
@@ -161,7 +168,7 @@ class FourBitLinear(QuantizedLinear):
 
     def dequantized(self, dtype: torch.dtype) -> Tensor:
         """Return the weight in a floating-point type, shape (out_features, in_features)."""
-        functions = import_bitsandbytes().functional
+        functions = _functions()
         nested = None
         if self.scales_blocksize is not None:
             nested = functions.QuantState(

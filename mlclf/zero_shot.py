@@ -114,7 +114,7 @@ def zero_shot_model(plan: Plan) -> Model:
     statistics = LabelStatistics(tuple(str(name) for name in plan.labels.names), positives=none, known=none)
     device = process_device(plan.device)
     with seeded(plan.seed):
-        network, strategy = build_network(plan.parts, statistics, backbone=plan.backbone)
+        network, strategy = build_network(plan.parts, statistics, backbone=plan.backbone, device=device)
     network.to(device).eval()
     strategy.finish(network.backbone)
     network.head.refresh(network.backbone)

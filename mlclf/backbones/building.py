@@ -194,7 +194,9 @@ def _read_weights(
     kind: type[PreTrainedModel], config: PreTrainedConfig, folder: Path, request: LoadRequest, extra: dict[str, Any]
 ) -> PreTrainedModel:
     if request.quantization is not None:
-        extra = {**extra, "quantization_config": _quantization(kind, config, request)}
+        # Without a map transformers would take the first GPU, whatever device was asked for.
+        place = {"": request.device or torch.device("cpu")}
+        extra = {**extra, "quantization_config": _quantization(kind, config, request), "device_map": place}
     if request.device_map is not None:
         extra = {**extra, "device_map": request.device_map}
     try:

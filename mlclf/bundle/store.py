@@ -185,7 +185,7 @@ def load_model(
         known=np.asarray(manifest.known, dtype=np.int64),
     )
     if shared is None:
-        network, strategy = _network(source, manifest, parts, statistics)
+        network, strategy = _network(source, manifest, parts, statistics, device)
     else:
         network, strategy = build_network(parts, statistics, backbone=shared.sibling(parts.backbone))
         strategy.finish(network.backbone)
@@ -211,12 +211,16 @@ def load_model(
 
 
 def _network(
-    folder: Path, manifest: Manifest, parts: Parts, statistics: LabelStatistics
+    folder: Path, manifest: Manifest, parts: Parts, statistics: LabelStatistics, device: torch.device
 ) -> tuple[MultiLabelNetwork, Strategy]:
     """Build the network and put the saved tensors into it."""
     included = manifest.backbone_weights == "included"
     network, strategy = build_network(
-        parts, statistics, folder=folder / "backbone" if included else None, read_weights=not included
+        parts,
+        statistics,
+        folder=folder / "backbone" if included else None,
+        read_weights=not included,
+        device=device,
     )
     if not included:
         check_source(manifest.source, network.backbone.source())

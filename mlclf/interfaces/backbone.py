@@ -58,6 +58,9 @@ class LoadRequest:
         A transformers quantisation config, or None.
     device_map : str or None
         How weights are spread over devices, for transformers; None puts them on one.
+    device : torch.device or None
+        Where weights are quantised: where the model will stand, as that takes minutes on a processor and seconds on a
+        GPU. None quantises on the processor. Other weights are loaded there in any case.
     weights : bool
         False builds the architecture without reading weights: they will be put in from a saved model.
     reserved_length : int
@@ -69,6 +72,7 @@ class LoadRequest:
     dtype: torch.dtype = torch.float32
     quantization: Any = None
     device_map: str | None = None
+    device: torch.device | None = None
     weights: bool = True
     reserved_length: int = 0
     vocabulary: bool = False
