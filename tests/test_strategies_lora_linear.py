@@ -183,31 +183,3 @@ def test_quantised_and_other_linear_layers_keep_their_own_kind_of_update() -> No
     model = nn.Sequential(Special(8, 8), nn.Linear(8, 8))
     inject(model, ["0", "1"], LoraConfig(r=2), takes_from_base=False)
     assert not any(isinstance(module, FastLoraLinear) for module in model)
-
-
-def test_a_weight_that_is_kept_in_the_type_of_the_arithmetic_follows_the_weight_itself() -> None:
-    layer = layer_of().train()
-    x = torch.randn(5, 24)
-
-    def output() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return layer(x)
-
-    before = output()
-    with torch.no_grad():
-        layer.base_layer.weight.mul_(2)
-    changed = output()
-    assert not torch.equal(changed, before)
-    layer.base_layer.weight = nn.Parameter(layer.base_layer.weight.detach() / 2, requires_grad=False)
-    assert torch.equal(output(), before)
-
-
-def test_outside_training_nothing_is_kept_beside_the_weight() -> None:
-    layer = layer_of().train()
-    with torch.autocast("cpu", torch.bfloat16):
-        layer(torch.randn(5, 24))
-    assert layer._kept is not None
-    assert layer.eval()._kept is None
-    with torch.autocast("cpu", torch.bfloat16):
-        layer(torch.randn(5, 24))
-    assert layer._kept is None

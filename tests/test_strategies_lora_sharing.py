@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mlclf.strategies import lora_sharing
+from mlclf.strategies.lora_kept import KeptWeights
 from mlclf.strategies.lora_layers import inject
 from mlclf.strategies.lora_peft import LoraConfig, PeftLoraLinear
 from mlclf.strategies.lora_update import Update
@@ -46,15 +46,15 @@ def block(**ranks: int) -> Block:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return how many layers each computation was of."""
+    """Return how many layers each computation was of; that of the layer without company is the last of a pass."""
     seen: list[int] = []
-    original = lora_sharing.updated
+    original = KeptWeights.outputs
 
-    def watched(x: Tensor, updates: list[Update]) -> tuple[Tensor, ...]:
+    def watched(self: KeptWeights, x: Tensor, updates: list[Update]) -> tuple[Tensor, ...]:
         seen.append(len(updates))
-        return original(x, updates)
+        return original(self, x, updates)
 
-    monkeypatch.setattr(lora_sharing, "updated", watched)
+    monkeypatch.setattr(KeptWeights, "outputs", watched)
     return seen
 
 
@@ -82,7 +82,7 @@ def test_layers_of_one_input_are_one_computation_from_the_first_pass_on(calls: l
     model = block()
     for _ in range(2):
         model(torch.randn(2, 5, 12))
-    assert calls == [3, 3]
+    assert calls == [3, 1, 3, 1]
 
 
 @pytest.mark.parametrize("ranks", [{}, {"key": 2, "value": 5}])
@@ -90,7 +90,7 @@ def test_output_and_gradients_are_those_of_peft(ranks: dict[str, int], calls: li
     model, x = block(**ranks), torch.randn(2, 5, 12, requires_grad=True)
     twin = alone(model)
     joined = results(model, lambda: model(x), x)
-    assert calls == [3]
+    assert calls == [3, 1]
     for ours, peft in zip(joined, results(twin, lambda: twin(x), x), strict=True):
         torch.testing.assert_close(ours, peft, rtol=1e-5, atol=1e-6)
 
@@ -105,7 +105,7 @@ def test_in_bfloat16_gradients_of_the_input_keep_its_type(calls: list[int]) -> N
     twin = alone(model)
     exact = results(twin, lambda: twin(x), x)
     joined = results(model, forward, x)
-    assert calls == [3]
+    assert calls == [3, 1]
     assert x.grad is not None
     assert x.grad.dtype == torch.float32
     torch.testing.assert_close(joined[0].float(), exact[0], rtol=0.05, atol=0.05)
@@ -114,7 +114,7 @@ def test_in_bfloat16_gradients_of_the_input_keep_its_type(calls: list[int]) -> N
 def test_an_input_that_needs_no_gradient_gets_none(calls: list[int]) -> None:
     model, x = block(), torch.randn(3, 12)
     model(x).sum().backward()
-    assert calls == [3]
+    assert calls == [3, 1]
     assert x.grad is None
 
 
@@ -126,8 +126,8 @@ def test_layers_that_take_different_inputs_later_stay_right(calls: list[int]) ->
         crossed = results(model, lambda: model(x, other), x, other)
         for ours, peft in zip(crossed, results(twin, lambda: twin(x, other), x, other), strict=True):
             torch.testing.assert_close(ours, peft, rtol=1e-5, atol=1e-6)
-    assert calls[:2] == [3, 3]
-    assert set(calls[2:]) == {1}
+    assert calls[:3] == [3, 1, 3]
+    assert set(calls[3:]) == {1}
 
 
 def test_a_tensor_that_was_written_to_between_two_layers_is_another_input() -> None:
@@ -165,7 +165,7 @@ def test_gradient_checkpointing_computes_the_same_again(calls: list[int]) -> Non
     model, x = block(), torch.randn(3, 12, requires_grad=True)
     plain = results(model, lambda: model(x), x)
     again = results(model, lambda: checkpoint(model, x, use_reentrant=False), x)
-    assert calls == [3, 3, 3]
+    assert calls == [3, 1, 3, 1, 3, 1]
     assert all(map(torch.equal, plain, again))
 
 
@@ -175,7 +175,7 @@ def test_a_copy_shares_among_its_own_layers(copied: Callable[[Block], Block], ca
     model(x)
     twin = copied(model)
     torch.testing.assert_close(twin(x), model(x))
-    assert calls == [3, 3, 3]
+    assert calls == [3, 1, 3, 1, 3, 1]
     assert twin.query.shared_input is twin.key.shared_input is not model.query.shared_input
 
 

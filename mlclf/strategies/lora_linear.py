@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mlclf.linear_layers import Conv1dAsLinear
 from mlclf.quantized import QuantizedLinear
+from mlclf.strategies.lora_kept import KeptWeights
 from mlclf.strategies.lora_peft import PeftLoraLinear
 from mlclf.strategies.lora_residual import ResidualLinear
 from mlclf.strategies.lora_sharing import SharedInput
@@ -25,10 +26,14 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
     other types, compilation and tracing take peft's own way. Parameters, merging and saving are peft's in any case.
     """
 
-    # What conversion gave, and what it was made from.
-    _kept: tuple[tuple[int, int, torch.dtype], tuple[Tensor, Tensor | None]] | None = None
+    # Weights in the type of the arithmetic, while training.
+    kept: KeptWeights
     # With the other layers of the same block, where there are any.
     shared_input: SharedInput | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.kept = KeptWeights()
+        super().__init__(*args, **kwargs)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return base layer and update of the input, shape (..., out_features)."""
@@ -36,8 +41,10 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
         if update is None:
             out: Tensor = super().forward(x, *args, **kwargs)
             return out
-        if self.shared_input is None or not (self.training and torch.is_grad_enabled()):
+        if not (self.training and torch.is_grad_enabled()):
             return updated(x, [update])[0]
+        if self.shared_input is None:
+            return self.kept.outputs(x, [update])[0]
         return self.shared_input.output_of(self, x, update)
 
     def update_for(self, x: Tensor) -> Update | None:
@@ -47,34 +54,17 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
         dtype = None if adapter is None else self._arithmetic(x, base, adapter)
         if dtype is None:
             return None
-        weight, bias = self._frozen_in(dtype, base)
+        weight = base if isinstance(base, QuantizedLinear) else base.weight
         down, up = self.lora_A[adapter].weight, self.lora_B[adapter].weight
-        return Update(dtype, weight, bias, down, up, self.scaling[adapter])
+        return Update(dtype, weight, base.bias, down, up, self.scaling[adapter])
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; outside training nothing is kept beside the weights themselves."""
-        self._kept = None
+        self.kept.clear()
         if self.shared_input is not None:
             self.shared_input.clear()
         super().train(mode)
         return self
-
-    def _frozen_in(self, dtype: torch.dtype, base: nn.Linear) -> tuple[Tensor | QuantizedLinear, Tensor | None]:
-        """Return weight and bias in the type of the arithmetic, converted once and kept while a processor trains.
-
-        They are the same in every step, and converting them took a tenth of one.
-        """
-        bias = base.bias
-        if isinstance(base, QuantizedLinear):
-            return base, None if bias is None else bias.to(dtype)
-        weight = base.weight
-        if weight.dtype == dtype or not self.training or weight.device.type != "cpu":
-            return weight.to(dtype), None if bias is None else bias.to(dtype)
-        # A weight that is written to counts its versions; one that is replaced is another tensor.
-        key = (id(weight), weight._version, dtype)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = (key, (weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)))
-        return self._kept[1]
 
     def _single_adapter(self, base: nn.Module) -> str | None:
         """Return the one active adapter if it is plain LoRA over a plain frozen layer."""

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from mlclf.strategies.lora_update import Update, updated
+from mlclf.strategies.lora_kept import KeptWeights
+from mlclf.strategies.lora_update import Update
 
 # Layers of one module that are given the same tensor, by the names that transformers' models use.
 _TOGETHER = (
@@ -23,6 +24,8 @@ _TOGETHER = (
 
 class UpdatedLayer(Protocol):
     """What :class:`SharedInput` needs of a layer."""
+
+    kept: KeptWeights
 
     def update_for(self, x: Tensor) -> Update | None:
         """Return what to compute for an input, None if it has to be computed in another way."""
@@ -52,7 +55,8 @@ class SharedInput:
         self.clear()
 
     def clear(self) -> None:
-        """Forget the last input and what was computed of it."""
+        """Forget the last input, what was computed of it, and the weights kept for it."""
+        self.kept = KeptWeights()
         self._input: tuple[weakref.ref[Tensor], int] | None = None
         self._ready: dict[UpdatedLayer, Tensor] = {}
 
@@ -74,8 +78,9 @@ class SharedInput:
         others = [other for other in self.layers if other is not layer]
         updates = [found for other in others if (found := other.update_for(x)) is not None]
         if self.differ or len(updates) < len(others) or any(other.dtype != update.dtype for other in updates):
-            return updated(x, [update])[0]
-        own, *rest = updated(x, [update, *updates])
+            self.kept.clear()
+            return layer.kept.outputs(x, [update])[0]
+        own, *rest = self.kept.outputs(x, [update, *updates])
         self._input, self._ready = (weakref.ref(x), x._version), dict(zip(others, rest, strict=True))
         return own
 

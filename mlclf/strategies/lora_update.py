@@ -24,7 +24,7 @@ class Update(NamedTuple):
     Parameters
     ----------
     dtype : torch.dtype
-        Type of all arithmetic; plain weight and bias have it.
+        Type of all arithmetic.
     weight : Tensor, shape (out_features, in_features), or QuantizedLinear
         Frozen. Of a quantised layer no floats are kept for the backward pass: they are computed again there.
     bias : Tensor, shape (out_features,), or None
@@ -96,8 +96,9 @@ class LowRankUpdate(torch.autograd.Function):
         owns = torch.split(inner, [low.shape[0] for low in lows], dim=1)
         for update, high, own in zip(updates, highs, owns, strict=True):
             weight = update.weight
-            base = weight.dequantized(dtype) if isinstance(weight, QuantizedLinear) else weight
-            outputs.append(add_product(affine(rows, base, update.bias), own, high.t()))
+            base = weight.dequantized(dtype) if isinstance(weight, QuantizedLinear) else weight.to(dtype)
+            bias = None if update.bias is None else update.bias.to(dtype)
+            outputs.append(add_product(affine(rows, base, bias), own, high.t()))
             plain.append(None if isinstance(weight, QuantizedLinear) else base)
         ctx.save_for_backward(rows, inner, low, *highs, *plain)
         ctx.updates, ctx.shape, ctx.dtype = updates, x.shape, x.dtype
@@ -119,9 +120,25 @@ class LowRankUpdate(torch.autograd.Function):
         of_lows, owns = torch.split(product(through.t(), rows), ranks), torch.split(inner, ranks, dim=1)
         of_factors: list[Tensor] = []
         for outer, own, of_low, update in zip(outers, owns, of_lows, ctx.updates, strict=True):
-            of_up = product(own.t(), outer).t().to(update.up.dtype)
-            of_factors += [of_low.to(update.down.dtype), of_up.mul_(update.scaling)]
+            of_factors += [of_low.to(update.down.dtype), gradient_of_up(own, outer, update)]
         return of_x, None, *of_factors
+
+
+def gradient_of_up(inner: Tensor, outer: Tensor, update: Update) -> Tensor:
+    """Return the gradient of B, shape (out_features, rank).
+
+    Parameters
+    ----------
+    inner : Tensor, shape (n_rows, rank)
+        Product of the input with A.
+    outer : Tensor, shape (n_rows, out_features)
+        Gradient of the output.
+    update : Update
+    """
+    turned = product(inner.t(), outer).t()
+    # Autograd would copy a gradient that lies on its side once more.
+    contiguous = turned.to(update.up.dtype, memory_format=torch.contiguous_format)
+    return contiguous.mul_(update.scaling)
 
 
 def _of_input(
