@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate.optimizer import AcceleratedOptimizer
 from hypothesis import given
 from hypothesis import strategies as st
 from toy import toy_classifier, toy_rows
@@ -241,11 +240,6 @@ def test_one_row_too_large_for_memory_is_said_to_be(tiny_bert: Path, monkeypatch
     monkeypatch.setattr(MultiLabelNetwork, "forward", forward)
     with pytest.raises(TrainingMemoryError, match="max_length"):
         toy_classifier(tiny_bert, epochs=1).fit(*toy_rows(32))
-
-
-def test_one_process_steps_its_optimizers_without_a_wrapper(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(AcceleratedOptimizer, "step")
-    assert toy_classifier(tiny_bert, epochs=1).fit(*toy_rows(32)).history_.evaluations[-1].step == 2
 
 
 def test_a_nan_loss_stops_training_with_the_step_and_a_way_out(tiny_bert: Path) -> None:

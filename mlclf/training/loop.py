@@ -111,7 +111,7 @@ def train(run: Run, accelerator: Accelerator) -> History:
     )
     loop = _Loop(run, accelerator, _stepper(run, accelerator, optimizers))
     try:
-        with InterruptGuard() as guard, _products(run, accelerator.device), known_signatures(run.network):
+        with InterruptGuard() as guard, known_signatures(run.network):
             return loop.run_epochs(guard)
     finally:
         optimizers.close()
@@ -121,7 +121,7 @@ def train(run: Run, accelerator: Accelerator) -> History:
 
 
 def _products(run: Run, device: torch.device) -> AbstractContextManager[None]:
-    """Return the context of the fast products, where neither the compiler nor checkpointing rules them out."""
+    """Return a context of the fast products, where neither the compiler nor checkpointing rules them out."""
     ruled_out = run.options.compile or run.options.gradient_checkpointing
     return nullcontext() if ruled_out else fast_products(device, run.precision)
 
@@ -135,6 +135,7 @@ def _stepper(run: Run, accelerator: Accelerator, optimizers: Any) -> Stepper:
     return Stepper(
         accelerator=accelerator,
         model=model,
+        products=lambda: _products(run, accelerator.device),
         weights=run.weights,
         optimizers=optimizers,
         penalty=lambda: run.strategy.penalty(run.network.backbone),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +31,9 @@ class Stepper:
         Scales and synchronises gradients.
     model : nn.Module
         The network as the accelerator prepared it; maps a batch to one loss a sample.
+    products : callable
+        Returns a context for the forward pass alone: it looks at every operation, and those of the backward pass and
+        of the optimizer are thousands a step.
     weights : ndarray of float32, shape (n_samples,)
         Weight of each sample in the loss.
     optimizers : Optimizers
@@ -49,6 +53,7 @@ class Stepper:
 
     accelerator: Accelerator
     model: nn.Module
+    products: Callable[[], AbstractContextManager[None]]
     weights: NDArray[np.float32]
     optimizers: Optimizers
     penalty: Callable[[], Tensor | None]
@@ -98,7 +103,9 @@ class Stepper:
 
     def _backward(self, batch: Batch, weight: Tensor, penalty: Tensor | None = None) -> float:
         """Add the gradients of one part and return its share of the loss."""
-        loss = (self.model(batch) * weight).sum()
+        with self.products():
+            losses = self.model(batch)
+        loss = (losses * weight).sum()
         if penalty is not None:
             loss = loss + penalty
         self.accelerator.backward(loss)
