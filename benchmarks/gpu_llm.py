@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--keep", type=Path, help="folder for the results of finished runs")
     parser.add_argument("--models", type=Path, help="folder for the models, which stay there; give it with --keep")
+    parser.add_argument("--title", default=None, help="name of the table and of its files")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     check_device(options.device)
@@ -337,7 +338,7 @@ def report(options: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
         if "missing" not in run else [run["shape"], run["name"], f"not run: {run['missing']}", "", "", ""]
         for run in runs
     ]  # fmt: skip
-    title = "GPU LLM" if options.device != "cpu" else "GPU LLM dry run"
+    title = options.title or ("GPU LLM" if options.device != "cpu" else "GPU LLM dry run")
     table = f"On {device_name(options.device)}:\n\n{markdown_table(header, lines)}"
     write_report(options.out, title, "gpu_llm.py", table, {"runs": runs})
 

@@ -103,6 +103,19 @@ def test_weights_of_few_bits_give_nearly_the_same_states(load: Load, architectur
     assert similarity.mean() > {4: 0.85, 8: 0.999}[bits]  # 4 bits lose much of so small a model
 
 
+def test_weights_are_quantised_on_the_processor_where_no_other_device_is_asked_for(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlclf.strategies.qlora import QloraOptions, QloraStrategy
+
+    backbone = LlmBackbone(LlmOptions(model=str(folders["llama"])))
+    request = QloraStrategy(QloraOptions()).load_request()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # transformers takes the first GPU by itself
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    backbone.load(request)
+    assert {tensor.device.type for tensor in backbone.state_dict().values()} == {"cpu"}
+
+
 def test_weights_may_stand_in_several_files(folders: dict[str, Path], tmp_path: Path) -> None:
     AutoModel.from_pretrained(folders["qwen3"]).save_pretrained(tmp_path, max_shard_size="20KB")
     for name in ("tokenizer.json", "tokenizer_config.json"):
