@@ -12,10 +12,14 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# A process that a shell starts in the background ignores Ctrl-C, and mlclf with it; some tests send one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test is timed: a busy machine is no error.
 settings.register_profile("mlclf", deadline=None)

@@ -175,6 +175,19 @@ def test_interruption_keeps_an_earlier_fit_and_the_signal_handlers(
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_the_program_ignores_does_not_end_training(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    _Interrupter(monkeypatch, after=1, number=number)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        toy_classifier(tiny_bert, epochs=1).fit(*toy_rows(32))
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
 def test_a_finished_run_resumes_to_itself(tiny_bert: Path, tmp_path: Path) -> None:
     rows, folder = toy_rows(32), str(tmp_path)
     first = toy_classifier(tiny_bert, epochs=1, training={"checkpoint_dir": folder}).fit(*rows)

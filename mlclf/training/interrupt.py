@@ -11,7 +11,8 @@ from typing import Any
 class InterruptGuard:
     """Context in which the first Ctrl-C or SIGTERM is only noted; the second one acts as usual.
 
-    Outside the main thread Python allows no signal handlers, and the guard does nothing.
+    Outside the main thread Python allows no signal handlers, and the guard does nothing. It leaves alone a signal that
+    the program ignores, as one does that a shell started in the background, or that is handled outside of Python.
 
     Attributes
     ----------
@@ -26,7 +27,8 @@ class InterruptGuard:
     def __enter__(self) -> InterruptGuard:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
