@@ -101,10 +101,11 @@ class BesideUpdate(torch.autograd.Function):
         else:
             of_x = None
             through = torch.cat([torch.mm(outer, high) for outer, high in zip(outers, kept.highs, strict=True)], dim=1)
-        of_lows, inners = torch.split(torch.mm(through.t(), own), kept.ranks), torch.split(inner, kept.ranks, dim=1)
+        of_low = torch.mm(through.t(), own).to(ctx.updates[0].down.dtype)
+        of_lows, inners = torch.split(of_low, kept.ranks), torch.split(inner, kept.ranks, dim=1)
         of_factors: list[Tensor] = []
-        for update, outer, of_low, part in zip(ctx.updates, outers, of_lows, inners, strict=True):
-            of_factors += [of_low.to(update.down.dtype), gradient_of_up(part, outer, update)]
+        for update, outer, of_down, part in zip(ctx.updates, outers, of_lows, inners, strict=True):
+            of_factors += [of_down, gradient_of_up(part, outer, update)]
         return of_x, None, None, *of_factors
 
 
