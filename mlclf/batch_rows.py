@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
 
-# Batches whose rows are sorted by length together. Large pools pad less, small ones shuffle better: with 50 the
-# padding of GoEmotions is 2 % and a pool is still only 1,600 of 43,410 rows.
-_POOL_BATCHES = 50
+# Batches whose rows are sorted by length together. Large pools pad less, small ones shuffle better: with 200 the padding
+# of GoEmotions (43,410 rows) is 2 %, with 50 it was 4 %, and as many rows have the same length that batches still vary.
+_POOL_BATCHES = 200
 
 
 def shuffled_batches(lengths: NDArray[np.int64], batch_size: int, generator: np.random.Generator) -> list[Rows]:
