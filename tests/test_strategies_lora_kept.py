@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mlclf.strategies.lora_below import Below
-from mlclf.strategies.lora_beside import Beside
 from mlclf.strategies.lora_kept import KeptWeights
 from mlclf.strategies.lora_layers import inject
 from mlclf.strategies.lora_linear import FastLoraLinear
@@ -78,18 +76,6 @@ def test_kept_weights_are_as_exact_as_converted_ones(
 
 
 @SHAPES
-def test_without_rounding_they_are_the_same(sizes: list[tuple[int, int]]) -> None:
-    updates = [
-        Update(torch.float64, update.weight.bfloat16(), update.bias, update.down, update.up, update.scaling)  # type: ignore[union-attr]
-        for update in updates_of(sizes)
-    ]
-    x = torch.randn(5, sizes[0][0], dtype=torch.float64, requires_grad=True)
-    for own, other in zip(results(KeptWeights().outputs, x, updates), results(updated, x, updates), strict=True):
-        # The gradients of A and B are float32.
-        torch.testing.assert_close(own, other, rtol=1e-6, atol=1e-6)
-
-
-@SHAPES
 def test_an_input_that_needs_no_gradient_gets_none(sizes: list[tuple[int, int]]) -> None:
     updates, x = updates_of(sizes), torch.randn(5, sizes[0][0])
     with_input = results(KeptWeights().outputs, x.clone().requires_grad_(), updates)[:-1]
@@ -104,25 +90,6 @@ def test_a_second_derivative_is_refused_and_not_wrong(sizes: list[tuple[int, int
         out.sum().backward(create_graph=True)
 
 
-def test_the_wider_side_is_what_no_narrow_product_reads() -> None:
-    made = []
-    for sizes in (WIDENING, NARROWING, [(24, 24)], GROUP, [(40, 8), (40, 8)]):
-        kept = KeptWeights()
-        kept.outputs(torch.randn(3, sizes[0][0]), updates_of(sizes))
-        made.append(type(kept._made))
-    assert made == [Beside, Below, Beside, Beside, Beside]
-
-
-def test_an_output_of_a_group_may_be_changed_in_place() -> None:
-    updates, x = updates_of(GROUP), torch.randn(5, 24)
-    first, second, _ = KeptWeights().outputs(x, updates)
-    powers = second.exp()
-    before = second.clone()
-    first.mul_(2)
-    assert torch.equal(second, before)
-    powers.sum().backward()
-
-
 @pytest.mark.parametrize("n_in", [24, 12])
 def test_what_learns_is_taken_anew_in_every_pass(n_in: int) -> None:
     layer, x = layer_of(n_in), torch.randn(5, n_in)
@@ -133,13 +100,14 @@ def test_what_learns_is_taken_anew_in_every_pass(n_in: int) -> None:
 
 
 @pytest.mark.parametrize("n_in", [24, 12])
-def test_a_step_between_a_pass_and_its_gradients_is_noticed(n_in: int) -> None:
-    layer = layer_of(n_in)
-    out = half(layer, torch.randn(5, n_in, requires_grad=True))
+def test_a_step_between_a_pass_and_its_gradients_changes_nothing(n_in: int) -> None:
+    layer, x = layer_of(n_in), torch.randn(5, n_in, requires_grad=True)
+    (expected,) = torch.autograd.grad(half(layer, x).sum(), x)
+    out = half(layer, x)
     with torch.no_grad():
         layer.lora_B["default"].weight.mul_(2)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        out.sum().backward()
+    half(layer, x)
+    assert torch.equal(torch.autograd.grad(out.sum(), x)[0], expected)
 
 
 @pytest.mark.parametrize("n_in", [24, 12])

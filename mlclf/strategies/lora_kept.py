@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from mlclf.strategies.lora_below import Below
-from mlclf.strategies.lora_beside import Beside
+from mlclf.packed_weight import can_pack
+from mlclf.strategies.lora_packed import PackedLayers
 from mlclf.strategies.lora_update import Update, updated
 
 
@@ -27,7 +28,7 @@ class KeptWeights:
 
     def clear(self) -> None:
         """Forget the weights."""
-        self._made: Beside | Below | None = None
+        self._made: PackedLayers | None = None
         self._key: tuple[Any, ...] = ()
         self._sources: Sequence[Update] = ()
 
@@ -44,22 +45,17 @@ class KeptWeights:
             return updated(x, updates)
         key = tuple(map(_key, updates))
         if self._made is None or key != self._key:
-            self._made, self._key, self._sources = _matrix(updates), key, updates
+            self._made, self._key, self._sources = PackedLayers(updates), key, updates
         return self._made.outputs(x, updates)
 
 
 def _is_converted(update: Update) -> bool:
     weight = update.weight
-    return isinstance(weight, Tensor) and weight.dtype != update.dtype and weight.device.type == "cpu"
+    plain = isinstance(weight, Tensor) and weight.dtype != update.dtype and weight.device.type == "cpu"
+    return plain and update.dtype is torch.bfloat16 and can_pack()
 
 
 def _key(update: Update) -> tuple[Any, ...]:
     """Return what changes when something else is to be kept: a tensor that is written to counts its versions."""
     tensors = (update.weight, update.bias)
     return update.dtype, update.down.shape, *((id(one), None if one is None else one._version) for one in tensors)
-
-
-def _matrix(updates: Sequence[Update]) -> Beside | Below:
-    """Return the form that spares the products with the wider side."""
-    n_out, n_in = updates[0].up.shape[0], updates[0].down.shape[1]
-    return Below(updates[0]) if len(updates) == 1 and n_in > n_out else Beside(updates)
