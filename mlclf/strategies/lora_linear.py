@@ -37,7 +37,10 @@ class FastLoraLinear(PeftLoraLinear):  # type: ignore[misc]  # peft ships no typ
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return base layer and update of the input, shape (..., out_features)."""
-        update = None if args or kwargs else self.update_for(x)
+        plain = not (args or kwargs)
+        if plain and self.shared_input is not None and (ready := self.shared_input.taken(self, x)) is not None:
+            return ready
+        update = self.update_for(x) if plain else None
         if update is None:
             out: Tensor = super().forward(x, *args, **kwargs)
             return out
@@ -123,4 +126,5 @@ def updated_rows(layer: PeftLoraLinear, states: Tensor, output: Tensor) -> Tenso
 def _is_frozen(base: nn.Module) -> bool:
     """Tell whether a base layer is of a kind that is known here and does not learn."""
     known = type(base) in PLAIN or isinstance(base, QuantizedLinear)
-    return known and not any(parameter.requires_grad for parameter in base.parameters(recurse=False))
+    # Asked for every layer in every pass, and ``parameters()`` takes longer than all else that is asked.
+    return known and not any(one is not None and one.requires_grad for one in base._parameters.values())

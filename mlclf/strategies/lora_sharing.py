@@ -60,8 +60,22 @@ class SharedInput:
         self._input: tuple[weakref.ref[Tensor], int] | None = None
         self._ready: dict[UpdatedLayer, Tensor] = {}
 
+    def taken(self, layer: UpdatedLayer, x: Tensor) -> Tensor | None:
+        """Return the output of a layer where it was computed with another one's, shape (..., out_features), else None.
+
+        Parameters
+        ----------
+        layer : UpdatedLayer
+        x : Tensor, shape (..., in_features)
+        """
+        if self._input is None or self._input[0]() is not x or self._input[1] != x._version:
+            return None
+        return self._ready.pop(layer, None)
+
     def output_of(self, layer: UpdatedLayer, x: Tensor, update: Update) -> Tensor:
-        """Return the output of a layer, shape (..., out_features).
+        """Return the output of a layer that was not computed yet, and compute those of the others with it.
+
+        The output has shape (..., out_features).
 
         Parameters
         ----------
@@ -70,8 +84,6 @@ class SharedInput:
         update : Update
             Of the layer, for this input.
         """
-        if self._is_last(x) and (ready := self._ready.pop(layer, None)) is not None:
-            return ready
         if self._ready:  # somebody was given another tensor: what was computed for it was in vain
             self.differ = True
             self.clear()
@@ -83,9 +95,6 @@ class SharedInput:
         own, *rest = self.kept.outputs(x, [update, *updates])
         self._input, self._ready = (weakref.ref(x), x._version), dict(zip(others, rest, strict=True))
         return own
-
-    def _is_last(self, x: Tensor) -> bool:
-        return self._input is not None and self._input[0]() is x and self._input[1] == x._version
 
 
 def share_inputs(model: nn.Module, layers: Iterable[Any]) -> None:
