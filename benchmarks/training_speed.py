@@ -16,6 +16,7 @@ import json
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ CONTENDERS = {
     "mlclf LoRA default": {"loop": "mlclf", "strategy": "lora", "precision": "auto"},
 }
 BATCH_SIZE, MAX_LENGTH = 32, 128
+# From texts to probabilities, and from nothing to facts about a fit, which are not timed.
+Predict = Callable[[list[str]], Any]
+Describe = Callable[[], dict[str, Any]]
 
 
 def main() -> None:
@@ -104,9 +108,10 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     run = fit_mlclf if job["loop"] == "mlclf" else fit_trainer
     import_libraries()
     start = time.perf_counter()
-    predict, facts = run(job, train)
+    predict, describe = run(job, train)
     seconds = time.perf_counter() - start
     memory = peak_memory()
+    facts = describe()
     peak = matmul_peak(facts["arithmetic"])
     flops = facts.pop("flops")
     measured = {"seconds": seconds, "memory": memory, "peak_share": flops / seconds / peak, "peak_gflops": peak / 1e9}
@@ -149,8 +154,8 @@ def layer_flops(model: Any, tokens: int, epochs: int, *, weights_learn: bool) ->
     return 2.0 * cells * tokens * epochs * (3 if weights_learn else 2)
 
 
-def fit_mlclf(job: dict[str, Any], train: Any) -> tuple[Any, dict[str, Any]]:
-    """Fit with mlclf; validation off, as for the Trainer."""
+def fit_mlclf(job: dict[str, Any], train: Any) -> tuple[Predict, Describe]:
+    """Fit with mlclf, validation off, as for the Trainer; return how to predict and what to tell of the fit."""
     from mlclf import MultiLabelClassifier, TrainingOptions
 
     clf = MultiLabelClassifier(
@@ -158,15 +163,18 @@ def fit_mlclf(job: dict[str, Any], train: Any) -> tuple[Any, dict[str, Any]]:
         training=TrainingOptions(epochs=job["epochs"], batch_size=BATCH_SIZE, precision=job["precision"]),
     )  # fmt: skip
     clf.set_params(backbone__max_length=MAX_LENGTH).fit(*train)
-    model = clf.model_
-    tokens = len(model.dataset(train[0]).encoded.ids)
-    flops = layer_flops(model.network.backbone.model, tokens, job["epochs"], weights_learn=job["strategy"] == "full")
-    facts = {"trainable": clf.history_.n_trainable, "flops": flops, "arithmetic": clf.history_.precision}
-    return clf.predict_proba, facts
+
+    def describe() -> dict[str, Any]:
+        model, learns = clf.model_, job["strategy"] == "full"
+        tokens = len(model.dataset(train[0]).encoded.ids)
+        flops = layer_flops(model.network.backbone.model, tokens, job["epochs"], weights_learn=learns)
+        return {"trainable": clf.history_.n_trainable, "flops": flops, "arithmetic": clf.history_.precision}
+
+    return clf.predict_proba, describe
 
 
-def fit_trainer(job: dict[str, Any], train: Any) -> tuple[Any, dict[str, Any]]:
-    """Fit with transformers.Trainer, and peft for LoRA."""
+def fit_trainer(job: dict[str, Any], train: Any) -> tuple[Predict, Describe]:
+    """Fit with transformers.Trainer, and peft for LoRA; return what :func:`fit_mlclf` returns."""
     import tempfile
 
     import torch
@@ -245,12 +253,15 @@ def fit_trainer(job: dict[str, Any], train: Any) -> tuple[Any, dict[str, Any]]:
             out[rows] = torch.sigmoid(model(**batch)["logits"]).numpy()
         return out
 
-    tokens = sum(len(ids) for ids in encoded["input_ids"])
-    base = [m for n, m in model.encoder.named_modules() if "lora" not in n]
-    holder = torch.nn.ModuleList(m for m in base if isinstance(m, torch.nn.Linear))
-    flops = layer_flops(holder, tokens, job["epochs"], weights_learn=job["strategy"] == "full")
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return predict, {"trainable": trainable, "flops": flops, "arithmetic": "fp32"}
+    def describe() -> dict[str, Any]:
+        tokens = sum(len(ids) for ids in encoded["input_ids"])
+        base = [m for n, m in model.encoder.named_modules() if "lora" not in n]
+        holder = torch.nn.ModuleList(m for m in base if isinstance(m, torch.nn.Linear))
+        flops = layer_flops(holder, tokens, job["epochs"], weights_learn=job["strategy"] == "full")
+        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        return {"trainable": trainable, "flops": flops, "arithmetic": "fp32"}
+
+    return predict, describe
 
 
 if __name__ == "__main__":
