@@ -45,6 +45,7 @@ class KeptWeights:
             return updated(x, updates)
         key = tuple(map(_key, updates))
         if self._made is None or key != self._key:
+            # The sources are held, so that no other tensor gets their ids.
             self._made, self._key, self._sources = PackedLayers(updates), key, updates
         return self._made.outputs(x, updates)
 

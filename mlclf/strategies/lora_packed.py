@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mlclf.packed_weight import PackedWeight
-from mlclf.strategies.lora_update import Update
+from mlclf.strategies.lora_update import Update, gradient_of_up
 
 
 class PackedLayers:
@@ -99,10 +99,7 @@ class PackedUpdate(torch.autograd.Function):
         of_highs = kept.blocks(torch.mm(inner.t(), outer).t())
         of_factors: list[Tensor] = []
         for update, of_low, of_high in zip(ctx.updates, of_lows, of_highs, strict=True):
-            of_factors += [
-                of_low,
-                of_high.to(update.up.dtype, memory_format=torch.contiguous_format).mul_(update.scaling),
-            ]
+            of_factors += [of_low, gradient_of_up(of_high, update)]
         return of_x, None, None, *of_factors
 
 

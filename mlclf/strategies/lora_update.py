@@ -120,24 +120,20 @@ class LowRankUpdate(torch.autograd.Function):
         of_lows, owns = torch.split(product(through.t(), rows), ranks), torch.split(inner, ranks, dim=1)
         of_factors: list[Tensor] = []
         for outer, own, of_low, update in zip(outers, owns, of_lows, ctx.updates, strict=True):
-            of_factors += [of_low.to(update.down.dtype), gradient_of_up(own, outer, update)]
+            of_factors += [of_low.to(update.down.dtype), gradient_of_up(product(own.t(), outer).t(), update)]
         return of_x, None, *of_factors
 
 
-def gradient_of_up(inner: Tensor, outer: Tensor, update: Update) -> Tensor:
-    """Return the gradient of B, shape (out_features, rank).
+def gradient_of_up(of_high: Tensor, update: Update) -> Tensor:
+    """Return the gradient of B, shape (out_features, rank), from that of ``s B``.
 
     Parameters
     ----------
-    inner : Tensor, shape (n_rows, rank)
-        Product of the input with A.
-    outer : Tensor, shape (n_rows, out_features)
-        Gradient of the output.
+    of_high : Tensor, shape (out_features, rank)
     update : Update
     """
-    turned = product(inner.t(), outer).t()
     # Autograd would copy a gradient that lies on its side once more.
-    contiguous = turned.to(update.up.dtype, memory_format=torch.contiguous_format)
+    contiguous = of_high.to(update.up.dtype, memory_format=torch.contiguous_format)
     return contiguous.mul_(update.scaling)
 
 
